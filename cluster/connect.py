@@ -1,0 +1,75 @@
+"""Ray for one run: a cluster that is there, or one on this machine that ends with the run."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import ray
+
+# Each operator asks for a fraction of a CPU and Ray Data reserves some for every operator: with few logical
+# CPUs an operator can be left with none and the run waits for ever. cluster/plan.py bounds the real load.
+LOGICAL_CPUS_PER_CORE = 8
+MIN_LOGICAL_CPUS = 32
+OBJECT_STORE_BYTES = 2 << 30
+
+
+@contextlib.contextmanager
+def connection(address: str | None) -> Iterator[None]:
+    """Connected to `address` ("auto", "ray://host:10001"), or to a local Ray that is stopped at the end."""
+    if ray.is_initialized():  # a caller that manages Ray itself: a test session, a notebook, a submitted job
+        yield
+        return
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": bool(os.environ.get("REELMAP_WORKER_LOGS"))}
+    if address:
+        ray.init(address=address, **quiet)
+    else:
+        cores = os.cpu_count() or 1
+        ray.init(
+            num_cpus=max(MIN_LOGICAL_CPUS, LOGICAL_CPUS_PER_CORE * cores),
+            object_store_memory=min(OBJECT_STORE_BYTES, _shared_memory_bytes() // 2),
+            include_dashboard=False,
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+    try:
+        with _terminate_as_interrupt():
+            yield
+    finally:
+        ray.shutdown()
+
+
+def cores(address: str | None) -> int:
+    """Real cores behind the logical CPUs of the connected cluster."""
+    if address:
+        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return os.cpu_count() or 1
+
+
+def gpus() -> int:
+    """GPUs of the connected cluster."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM (a scheduler, a container being stopped) ends a run as cleanly as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _shared_memory_bytes() -> int:
+    try:
+        stat = os.statvfs("/dev/shm")
+    except OSError:
+        return OBJECT_STORE_BYTES
+    return max(256 << 20, stat.f_bavail * stat.f_frsize)

@@ -1,0 +1,1 @@
+"""Thin entry points: settings -> check -> connect -> run -> report -> exit code."""

@@ -1,0 +1,146 @@
+"""`reelmap highlights LIBRARY OUTPUT`: settings -> checks -> connect -> run -> report -> exit code."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+
+from cluster.connect import connection, cores, gpus
+from cluster.plan import make_plan
+from cluster.preflight import ClusterTooSmall, check_cluster
+from pipeline import storage, tables
+from pipeline.config import Settings, load_settings
+from pipeline.library import LibraryError, list_library
+from pipeline.progress import clock, make_console
+from pipeline.report import write_report
+from pipeline.run import Job, Outcome, make_job, run
+from stages.colour import Grade
+from stages.compress import Compress
+from stages.container import open_source
+from stages.effects import Effects
+from stages.failure import Dropped, Failed
+from stages.features import ExtractFeatures
+from stages.nn.weights import Bundle, BundleError, open_bundle
+from stages.probe import describe
+from stages.score import Score
+
+DONE, SOME_FAILED, COULD_NOT_START, INTERRUPTED = 0, 1, 2, 130
+# Headers that a dry run reads; of a larger library it reads some and goes by their bytes per second.
+HEADERS = 64
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    library: str
+    output: str
+    config: str | None = None
+    flags: tuple[tuple[str, object], ...] = ()
+    assignments: tuple[str, ...] = ()
+    address: str | None = None
+    dry_run: bool = False
+
+
+def highlights(options: Options) -> int:
+    """The exit code: 0 all done, 1 some failed, 2 could not start, 130 interrupted."""
+    console = make_console()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    try:
+        job = prepare(options)
+        listed, todo = len(job.listed), len(job.todo)
+        if not listed:
+            raise LibraryError(f"no videos in {storage.shown(job.library)} (or none that pass the filters)")
+        size_gb = (pc.sum(job.todo["size_bytes"]).as_py() or 0) / 1e9
+        say(f"{listed} videos, {listed - todo} done already, {todo} to do ({size_gb:.2f} GB)")
+        if options.dry_run:
+            dry_run(job, say)
+            return DONE
+        if not todo:
+            return finish(job, None, say)
+        with connection(options.address):
+            plan = make_plan(cores(options.address), gpus(), todo)
+            check_cluster(plan)
+            outcome = run(job, plan, console)
+        return finish(job, outcome, say)
+    except (ValueError, LibraryError, storage.StorageError, ConnectionError, ClusterTooSmall) as error:
+        say(f"reelmap: {error}")
+        return COULD_NOT_START
+
+
+def prepare(options: Options) -> Job:
+    """Everything that can be checked without a cluster, before any work is done."""
+    settings = load_settings(options.config, dict(options.flags), options.assignments)
+    bundle = open_bundle(settings.bundle)
+    check_models(settings, bundle)
+    library, output = storage.absolute(options.library), storage.absolute(options.output)
+    listed = list_library(library, settings.library, output=output)
+    if len(listed) and not options.dry_run:
+        storage.check_writable(output)
+    return make_job(library, output, settings, bundle, listed)
+
+
+def check_models(settings: Settings, bundle: Bundle) -> None:
+    """Loads every model once, as the workers will: raises BundleError or ValueError if one does not fit."""
+    ExtractFeatures(settings.features, bundle)
+    Score(settings.score, bundle, settings.features)
+    Compress(settings.codec, bundle)
+    Grade(settings.colour, bundle)
+    Effects(settings.effects, bundle)
+    trained = bundle.card("features")["settings"].get("colour", "rgb")
+    if settings.features.weights == "bundle" and settings.decode.colour != trained:
+        raise BundleError(f"decode.colour is {settings.decode.colour}; the bundle's features were trained on {trained}")
+
+
+def dry_run(job: Job, say: Say) -> None:
+    """Says what a run would do: videos, bytes, hours."""
+    rows = job.todo.to_pylist()
+    for row in rows[:20]:
+        say(f"  {storage.shown(row['uri'])}  {row['size_bytes'] / 1e6:.1f} MB")
+    if len(rows) > 20:
+        say(f"  ... and {len(rows) - 20} more")
+    some = rows[:: max(1, len(rows) // HEADERS)][:HEADERS]
+    with ThreadPoolExecutor(8) as pool:
+        known = [
+            (row["size_bytes"], seconds)
+            for row, seconds in zip(some, pool.map(lambda row: header_seconds(row["uri"], job.settings), some), strict=True)
+            if seconds is not None
+        ]
+    if known:
+        share = sum(row["size_bytes"] for row in rows) / max(1, sum(row["size_bytes"] for row in some))
+        about = "about " if len(some) < len(rows) else ""
+        say(f"{about}{share * sum(seconds for _, seconds in known) / 3600:.2f} hours of footage")
+    say(f"would write to {storage.shown(job.output)}; nothing was done (--dry-run)")
+
+
+def header_seconds(uri: str, settings: Settings) -> float | None:
+    try:
+        with open_source(uri, settings.limits) as source:
+            return describe(source)["duration_s"]
+    except (Failed, Dropped):
+        return None
+
+
+def finish(job: Job, outcome: Outcome | None, say: Say) -> int:
+    """Report, summary, exit code."""
+    page = write_report(job.output, set(outcome.uris) if outcome else set())
+    if outcome:
+        counts = outcome.counts
+        say(
+            f"{counts.ok} ok, {counts.dropped} dropped, {counts.failed} failed of {counts.total} videos in "
+            f"{clock(counts.elapsed_s)}: {counts.video_s / 3600:.2f} hours of footage, {counts.clips} clips, "
+            f"{clock(counts.reel_s)} of reels; {counts.hours_per_hour:.1f} video-hours per hour"
+        )
+    else:
+        say("nothing to do: every video was processed with these settings before")
+    say(f"reels:  {storage.shown(storage.join(job.output, 'media'))}")
+    say(f"report: {storage.shown(page)}")
+    if outcome and outcome.interrupted:
+        say("interrupted: the same command goes on with what is left")
+        return INTERRUPTED
+    failed = set(job.listed["video_id"].to_pylist()) & tables.done(job.output, job.settings_key, ("failed",))
+    return SOME_FAILED if failed else DONE

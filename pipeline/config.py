@@ -1,0 +1,88 @@
+"""All settings of a run in one frozen tree, from a YAML file, flags and `--set decode.fps=4`."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from pipeline.library import LibrarySettings
+from stages import settings as base
+from stages.colour import ColourSettings
+from stages.compress import CodecSettings
+from stages.container import LimitSettings
+from stages.cut import CutSettings
+from stages.decode import DecodeSettings
+from stages.effects import EffectSettings
+from stages.features import FeatureSettings
+from stages.nn.weights import Bundle
+from stages.render import RenderSettings
+from stages.score import ScoreSettings
+
+# Raise it when the code changes what comes out for the same settings and weights.
+RESULT_VERSION = 1
+
+
+class ConfigError(ValueError):
+    """A setting is unknown or out of range; the message names it."""
+
+
+class Settings(base.Settings):
+    library: LibrarySettings = Field(default_factory=LibrarySettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    decode: DecodeSettings = Field(default_factory=DecodeSettings)
+    features: FeatureSettings = Field(default_factory=FeatureSettings)
+    codec: CodecSettings = Field(default_factory=CodecSettings)
+    score: ScoreSettings = Field(default_factory=ScoreSettings)
+    cut: CutSettings = Field(default_factory=CutSettings)
+    colour: ColourSettings = Field(default_factory=ColourSettings)
+    effects: EffectSettings = Field(default_factory=EffectSettings)
+    render: RenderSettings = Field(default_factory=RenderSettings)
+    bundle: str | None = Field(None, description="URI of the model bundle; none: the one in the package")
+
+    def key(self, bundle: Bundle) -> str:
+        """Hash of everything that changes the result: settings of the stages, weights, and the code's version."""
+        parts = self.model_dump(mode="json", exclude={"library", "limits", "bundle"})
+        text = json.dumps([RESULT_VERSION, parts, bundle.key()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_settings(file: str | None, flags: dict[str, Any], assignments: tuple[str, ...]) -> Settings:
+    """Settings from a YAML file, then flags ({"cut.target": "20s"}), then "path=value" assignments.
+
+    Raises ConfigError for an unknown key or a value out of range.
+    """
+    tree: dict[str, Any] = {}
+    if file:
+        try:
+            tree = yaml.safe_load(Path(file).read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{file}: {error}") from error
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{file}: expected settings such as `decode: {{fps: 4}}`")
+    for path, value in flags.items():
+        _assign(tree, path, value)
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {assignment}: write it as stage.setting=value")
+        try:
+            _assign(tree, path.strip(), yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment}: {error}") from error
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("; ".join(lines)) from error
+
+
+def _assign(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path}: {parent} is a value, not a group of settings")
+    tree[name] = value

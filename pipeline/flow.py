@@ -1,0 +1,166 @@
+"""The topology: library -> probe -> decode -> look -> gather -> score -> render -> publish.
+
+Rows stream: the first reel is out while the library is still being read. Decoded pictures cross one
+boundary only, decode -> look; full-size frames never leave the render actor.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+import torch
+from ray.data import DataContext, Dataset
+
+from cluster.plan import Plan
+from pipeline.config import Settings
+from pipeline.guard import Guard, Stage
+from pipeline.progress import Reporter
+from pipeline.publish import Publish, upload
+from pipeline.rows import DECODED, GATHERED, LOOKED, RENDERED, SCORED, SHARDS
+from stages.colour import Grade
+from stages.compress import Compress
+from stages.cut import Cut
+from stages.decode import decode
+from stages.effects import Effects
+from stages.features import ExtractFeatures
+from stages.gather import Gather
+from stages.nn.weights import open_bundle
+from stages.probe import probe
+from stages.render import Render
+from stages.score import Score
+
+LISTING_BLOCKS = 256
+
+
+def build(todo: pa.Table, settings: Settings, plan: Plan, publish: Publish, reporter: Reporter) -> Dataset:
+    """The whole run as one lazy dataset; consuming it does the work. `todo` has the schema rows.LISTED."""
+    configure()
+    # Workers that only decode get no more than they need: the whole settings would import torch there.
+    probe_video = partial(probe, limits=settings.limits, shard_s=settings.decode.shard_s)
+    decode_shard = partial(decode, settings=settings.decode, limits=settings.limits)
+    # A block is probed row by row by one task: small blocks, so that many headers are read at once.
+    step = math.ceil(len(todo) / LISTING_BLOCKS)
+    listing = [todo.slice(start, step) for start in range(0, len(todo), step)]
+    ds = ray.data.from_arrow(listing)
+    ds = _tasks(ds, "probe", probe_video, SHARDS, reporter, plan.tasks(plan.probe))
+    # Rows made from one input run one after another unless they are spread out again.
+    ds = ds.repartition(target_num_rows_per_block=1)
+    ds = _tasks(ds, "decode", decode_shard, DECODED, reporter, plan.tasks(plan.decode))
+    look = plan.actors(plan.look, plan.gpu_share)
+    ds = _actors(ds, "look", make_look, (settings, plan.threads), LOOKED, reporter, look)
+    # One actor, since only it knows when the last shard of a video has come.
+    coverage = (settings.decode.min_coverage,)
+    ds = _actors(ds, "gather", Gather, coverage, GATHERED, reporter, plan.actors(1), sees_failures=True)
+    ds = _actors(ds, "score", make_score, (settings,), SCORED, reporter, plan.actors(plan.score))
+    render = plan.actors(plan.render, plan.gpu_share)
+    ds = _actors(ds, "render", make_render, (settings, publish.output, plan.threads), RENDERED, reporter, render)
+    return ds.map_batches(
+        _named("publish", publish),
+        batch_size=plan.publish_rows,
+        batch_format="pyarrow",
+        **plan.tasks(1),
+    )
+
+
+def make_look(settings: Settings, threads: int) -> Stage:
+    """Every network that needs decoded pictures, in one place: they are read once."""
+    torch.set_num_threads(threads)
+    bundle = open_bundle(settings.bundle)
+    features, codec = ExtractFeatures(settings.features, bundle), Compress(settings.codec, bundle)
+    return lambda row: codec(features(row))
+
+
+def make_score(settings: Settings) -> Stage:
+    torch.set_num_threads(1)
+    score = Score(settings.score, open_bundle(settings.bundle), settings.features)
+    effects = settings.effects
+    cut = Cut(settings.cut, () if effects.kind == "none" else effects.transitions, effects.transition_s)
+    return lambda row: cut(score(row))
+
+
+def make_render(settings: Settings, output: str, threads: int) -> Stage:
+    torch.set_num_threads(threads)
+    bundle = open_bundle(settings.bundle)
+    grade = Grade(settings.colour, bundle) if settings.colour.kind != "none" else None
+    effects = Effects(settings.effects, bundle) if settings.effects.kind != "none" else None
+    render = Render(settings.render, grade, effects)
+
+    def run(row: dict[str, Any]) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
+            row = render(row, Path(folder))
+            return row | {"reel": upload(output, row)}
+
+    return run
+
+
+def configure() -> None:
+    """Every knob of Ray Data that the flow relies on; `context_facts` goes into runs/."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    # Memory is bounded by the sizes of the pools and of the object store; its advice is not for users.
+    context.issue_detectors_config.detectors = []
+    context.execution_options.preserve_order = False
+    # A block that is lost for good is not the end of the run: its videos are planned again.
+    context.max_errored_blocks = -1
+    # A long reel is rendered in one piece: no news for hours is no sign of a hang.
+    context.execution_no_progress_timeout_s = 12 * 3600
+
+
+def context_facts() -> dict[str, Any]:
+    context = DataContext.get_current()
+    names = (
+        "target_max_block_size",
+        "target_min_block_size",
+        "max_errored_blocks",
+        "execution_no_progress_timeout_s",
+        "op_resource_reservation_enabled",
+        "op_resource_reservation_ratio",
+    )
+    return {name: getattr(context, name) for name in names} | {
+        "preserve_order": context.execution_options.preserve_order
+    }
+
+
+def _tasks(
+    ds: Dataset, name: str, stage: Stage, schema: pa.Schema, reporter: Reporter, options: dict[str, Any]
+) -> Dataset:
+    guard = Guard(name, stage, schema, reporter)
+    return ds.map_batches(_named(name, guard), batch_size=None, batch_format="pyarrow", **options)
+
+
+def _actors(
+    ds: Dataset,
+    name: str,
+    make: Callable[..., Stage],
+    args: tuple,
+    schema: pa.Schema,
+    reporter: Reporter,
+    options: dict[str, Any],
+    sees_failures: bool = False,
+) -> Dataset:
+    class Pool:
+        def __init__(self) -> None:
+            self.guard = Guard(name, make(*args), schema, reporter, sees_failures)
+
+        def __call__(self, table: pa.Table) -> Any:
+            yield from self.guard(table)
+
+    Pool.__name__ = Pool.__qualname__ = name
+    return ds.map_batches(Pool, batch_size=None, batch_format="pyarrow", **options)
+
+
+def _named(name: str, function: Callable) -> Callable:
+    """A plain function, as Ray wants one for a task, under the name that its dashboard shows."""
+
+    def call(table: pa.Table) -> Any:
+        yield from function(table)
+
+    call.__name__ = call.__qualname__ = name
+    return call

@@ -1,0 +1,173 @@
+"""What a run has done so far: one small actor collects it from all stages, the driver shows it."""
+
+import sys
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+PLAIN_EVERY_S = 15.0
+LIVE_EVERY_S = 0.5
+
+
+@dataclass
+class StageCount:
+    rows: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+@dataclass
+class Totals:
+    """Sums over all stages and workers."""
+
+    stages: dict[str, StageCount] = field(default_factory=lambda: defaultdict(StageCount))
+    decoded_s: float = 0.0
+
+
+@ray.remote(num_cpus=0)
+class Meter:
+    def __init__(self) -> None:
+        self.totals = Totals()
+
+    def add(self, stage: str, seconds: float, wall_s: float, cpu_s: float) -> None:
+        count = self.totals.stages[stage]
+        count.rows += 1
+        count.wall_s += wall_s
+        count.cpu_s += cpu_s
+        self.totals.decoded_s += seconds
+
+    def read(self) -> Totals:
+        return self.totals
+
+
+class Reporter:
+    """The workers' end of the meter: says what was done, waits for nothing."""
+
+    def __init__(self, meter: Any):
+        self.meter = meter
+
+    def add(self, stage: str, row: dict[str, Any], wall_s: float, cpu_s: float) -> None:
+        self.meter.add.remote(stage, _seconds(stage, row), wall_s, cpu_s)
+
+
+def _seconds(stage: str, row: dict[str, Any]) -> float:
+    if stage != "decode":
+        return 0.0
+    length_s = row["probe"]["duration_s"] or 0.0
+    return max(0.0, min(row["end_s"], length_s) - row["start_s"])
+
+
+@dataclass
+class Counts:
+    """What the driver has seen published."""
+
+    total: int
+    size_bytes: int
+    ok: int = 0
+    dropped: int = 0
+    failed: int = 0
+    clips: int = 0
+    video_s: float = 0.0
+    reel_s: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def finished(self) -> int:
+        return self.ok + self.dropped + self.failed
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def hours_per_hour(self) -> float:
+        return self.video_s / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+
+class Display:
+    """Shows the counts while they change: a live table on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, counts: Counts, meter: Any, console: Console):
+        self.counts, self.meter, self.console = counts, meter, console
+        self.totals = Totals()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Display":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def message(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def read(self) -> Totals:
+        """The meter's totals; the last ones known if it is gone."""
+        try:
+            self.totals = ray.get(self.meter.read.remote(), timeout=5)
+        except ray.exceptions.RayError:
+            pass
+        return self.totals
+
+    def _run(self) -> None:
+        if not self.console.is_terminal:
+            while not self._stop.wait(PLAIN_EVERY_S):
+                self.read()
+                self.message(self.line())
+            return
+        with Live(console=self.console, refresh_per_second=4, transient=True) as live:
+            while not self._stop.wait(LIVE_EVERY_S):
+                self.read()
+                live.update(self.table())
+
+    def line(self) -> str:
+        counts, totals = self.counts, self.totals
+        return (
+            f"{counts.finished}/{counts.total} videos, {clock(totals.decoded_s)} decoded, {counts.clips} clips, "
+            f"{counts.failed + counts.dropped} failed or dropped, {self._speed()}, {self._left()} left"
+        )
+
+    def table(self) -> Table:
+        counts, totals = self.counts, self.totals
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_row("videos", f"{counts.finished} of {counts.total}", f"{counts.ok} ok")
+        table.add_row("footage", f"{clock(totals.decoded_s)} decoded", f"{clock(counts.video_s)} published")
+        table.add_row("clips", str(counts.clips), f"{clock(counts.reel_s)} of reels")
+        if counts.failed or counts.dropped:
+            table.add_row("failed", f"[red]{counts.failed}[/]", f"{counts.dropped} dropped")
+        table.add_row("speed", self._speed(), f"{self._left()} left")
+        return table
+
+    def _speed(self) -> str:
+        return f"{self.totals.decoded_s / max(self.counts.elapsed_s, 1e-9):.1f} x real time"
+
+    def _left(self) -> str:
+        """Time left at the speed so far, by videos and, inside a video, by footage decoded."""
+        counts = self.counts
+        mean_s = counts.video_s / counts.ok if counts.ok else 0.0
+        ahead = max(0.0, self.totals.decoded_s - counts.video_s) / mean_s if mean_s else 0.0
+        done = min(counts.total - 0.01, counts.finished + 0.5 * ahead)
+        if counts.finished == 0:
+            return "unknown time"
+        return clock(counts.elapsed_s * (counts.total - done) / done)
+
+
+def clock(seconds: float) -> str:
+    """h:mm:ss, without hours where there are none."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def make_console() -> Console:
+    return Console(file=sys.stderr)

@@ -1,0 +1,124 @@
+"""Finished videos -> media and one Parquet part per batch, `videos/` last: then they are done."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import schema, storage, tables
+from pipeline.rows import PUBLISHED, from_table, to_table
+
+MEDIA = "media"
+
+
+def upload(output: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Copies the files of a rendered video to media/VIDEO_ID/ and returns its reel, with address and checksum."""
+    folder = f"{MEDIA}/{row['video_id']}"
+    reel = row["files"]["reel.mp4"]
+    for name, file in row["files"].items():
+        if name != "reel.mp4":
+            storage.put_file(file, storage.join(output, folder, name))
+    storage.put_file(reel, storage.join(output, folder, "reel.mp4"))
+    return row["reel"] | {
+        "uri": f"{folder}/reel.mp4",
+        "size_bytes": reel.stat().st_size,
+        "sha256": _sha256(reel),
+        "files": sorted(f"{folder}/{name}" for name in row["files"] if name != "reel.mp4"),
+    }
+
+
+class Publish:
+    """Writes the rows of a batch as one part of `output`, and says in one short row each what was published."""
+
+    def __init__(self, output: str, run_id: str, settings_key: str, codec: tuple[str, str], width: int):
+        self.output, self.run_id, self.settings_key = output, run_id, settings_key
+        self.codec_kind, self.codec_sha256 = codec
+        self.width = width
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        # A shard that was lost and decoded again must not make a video stand twice in a part.
+        rows = list({row["video_id"]: row for row in from_table(batch)}.values())
+        if not rows:
+            return
+        part = tables.part_name([row["video_id"] for row in rows], self.settings_key)
+        tables.write_part(self.output, part, self.tables(rows))
+        yield to_table([_published(row) for row in rows], PUBLISHED)
+
+    def tables(self, rows: list[dict[str, Any]]) -> dict[str, pa.Table]:
+        """Every table of a part."""
+        fine = [row for row in rows if not row["failure"]]
+        clips = schema.clips_schema(self.width)
+        return {
+            "videos": to_table([self._video(row) for row in rows], schema.VIDEOS),
+            "clips": to_table([_key(row) | clip for row in fine for clip in row["clips"]], clips),
+            "proxies": to_table([code for row in fine for code in self._codes(row)], schema.PROXIES),
+            "reels": to_table([_reel(row) for row in fine], schema.REELS),
+            "failures": to_table(
+                [_key(row) | {"uri": row["uri"]} | row["failure"] for row in rows if row["failure"]],
+                schema.FAILURES,
+            ),
+        }
+
+    def _video(self, row: dict[str, Any]) -> dict[str, Any]:
+        facts = row.get("probe") or {}
+        video = {name: row.get(name) for name in ("uri", "etag", "size_bytes", "modified_at", "shard_log")}
+        video |= {name: facts.get(name) for name in schema.VIDEOS.names if name in facts}
+        video |= {"run_id": self.run_id, "published_at": datetime.now(UTC), "status": schema.OK}
+        if row["failure"]:
+            return _key(row) | video | {"status": row["failure"]["status"]}
+        clips = row["clips"]
+        return (
+            _key(row)
+            | video
+            | {
+                "duration_s": row["duration_s"],
+                "frames": row["frames_decoded"],
+                "samples": len(row["times_s"]),
+                "shots": 1 + max(clip["shot"] for clip in clips),
+                "clips": len(clips),
+                "chosen": sum(clip["chosen"] for clip in clips),
+                "times_s": row["times_s"],
+                "importance": row["importance"],
+                "cuts_s": row["cuts_s"],
+            }
+        )
+
+    def _codes(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for sample, code in enumerate(row["codes"]):
+            yield _key(row) | {
+                "sample": sample,
+                "time_s": row["times_s"][sample],
+                "kind": self.codec_kind,
+                "codec_sha256": self.codec_sha256,
+                "code": code,
+            }
+
+
+def _key(row: dict[str, Any]) -> dict[str, Any]:
+    return {"video_id": row["video_id"], "settings_key": row["settings_key"]}
+
+
+def _reel(row: dict[str, Any]) -> dict[str, Any]:
+    return _key(row) | row["reel"] | {"target_s": row["target_s"], "edits": row["edits"]}
+
+
+def _published(row: dict[str, Any]) -> dict[str, Any]:
+    failure = row["failure"] or {}
+    return {
+        "video_id": row["video_id"],
+        "uri": row["uri"],
+        "status": failure.get("status", schema.OK),
+        "stage": failure.get("stage"),
+        "reason": failure.get("reason"),
+        "duration_s": row.get("duration_s"),
+        "clips": len(row["clips"]) if row.get("clips") else 0,
+        "reel_s": row["reel"]["duration_s"] if row.get("reel") else None,
+    }
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

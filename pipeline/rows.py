@@ -1,0 +1,203 @@
+"""Rows between operators: dicts with numpy arrays on the inside, Arrow tables with a fixed schema outside.
+
+A numeric array travels as a TENSOR, whose bytes are read in place: a shard of pictures is copied once,
+into the object store, and never on the way out.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.schema import EDIT, SHARD_LOG, TIMESTAMP
+
+TENSOR = pa.struct([("dtype", pa.string()), ("shape", pa.list_(pa.int64())), ("data", pa.large_binary())])
+
+FAILURE = pa.struct(
+    [
+        ("status", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("trace", pa.string()),
+        ("failed_at", TIMESTAMP),
+    ]
+)
+FACTS = pa.struct(
+    [
+        ("container", pa.string()),
+        ("video_codec", pa.string()),
+        ("pixel_format", pa.string()),
+        ("coded_width", pa.int32()),
+        ("coded_height", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("rotation", pa.int32()),
+        ("sample_aspect_ratio", pa.string()),
+        ("fps", pa.float64()),
+        ("fps_exact", pa.string()),
+        ("variable_rate", pa.bool_()),
+        ("interlaced", pa.bool_()),
+        ("color_primaries", pa.int32()),
+        ("color_transfer", pa.int32()),
+        ("color_space", pa.int32()),
+        ("color_range", pa.int32()),
+        ("duration_s", pa.float64()),
+        ("start_s", pa.float64()),
+        ("audio_codec", pa.string()),
+        ("audio_rate", pa.int32()),
+        ("audio_channels", pa.int32()),
+    ]
+)
+CLIP = pa.struct(
+    [
+        ("clip", pa.int32()),
+        ("shot", pa.int32()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("score", pa.float32()),
+        ("importance", pa.float32()),
+        ("novelty", pa.float32()),
+        ("motion", pa.float32()),
+        ("luma", pa.float32()),
+        ("loudness_lufs", pa.float32()),
+        ("chosen", pa.bool_()),
+        ("why", pa.string()),
+        ("embedding", pa.list_(pa.float32())),
+        ("thumbnail", pa.binary()),
+    ]
+)
+REEL = pa.struct(
+    [
+        ("uri", pa.string()),
+        ("duration_s", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("fps", pa.float64()),
+        ("encoder", pa.string()),
+        ("loudness_lufs", pa.float32()),
+        ("true_peak_dbtp", pa.float32()),
+        ("size_bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("files", pa.list_(pa.string())),
+    ]
+)
+
+LISTED = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("settings_key", pa.string()),
+        ("uri", pa.string()),
+        ("etag", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("modified_at", TIMESTAMP),
+        ("failure", FAILURE),
+    ]
+)
+
+
+def _with(schema: pa.Schema, *fields: tuple[str, pa.DataType]) -> pa.Schema:
+    return pa.schema([*schema, *(pa.field(name, type) for name, type in fields)])
+
+
+def _without(schema: pa.Schema, *names: str) -> pa.Schema:
+    return pa.schema([field for field in schema if field.name not in names])
+
+
+SHARDS = _with(
+    LISTED,
+    ("probe", FACTS),
+    ("shard", pa.int32()),
+    ("shards", pa.int32()),
+    ("start_s", pa.float64()),
+    ("end_s", pa.float64()),
+)
+DECODED = _with(
+    SHARDS,
+    ("times_s", TENSOR),
+    ("frames", TENSOR),
+    ("motion", TENSOR),
+    ("luma", TENSOR),
+    ("thumbnails", pa.list_(pa.binary())),
+    ("cuts_s", TENSOR),
+    ("loudness", TENSOR),
+    ("end_of_video_s", pa.float64()),
+    ("frames_decoded", pa.int32()),
+    ("log", SHARD_LOG),
+)
+LOOKED = _with(
+    _without(DECODED, "frames"), ("features", TENSOR), ("codes", pa.list_(pa.large_binary()))
+)
+GATHERED = _with(
+    _without(LOOKED, "shard", "start_s", "end_s", "end_of_video_s", "log"),
+    ("duration_s", pa.float64()),
+    ("shard_log", pa.list_(SHARD_LOG)),
+)
+SCORED = _with(
+    GATHERED,
+    ("importance", TENSOR),
+    ("novelty", TENSOR),
+    ("clips", pa.list_(CLIP)),
+    ("edits", pa.list_(EDIT)),
+    ("target_s", pa.float64()),
+)
+RENDERED = _with(SCORED, ("reel", REEL))
+PUBLISHED = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("uri", pa.string()),
+        ("status", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("duration_s", pa.float64()),
+        ("clips", pa.int32()),
+        ("reel_s", pa.float64()),
+    ]
+)
+
+
+def to_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of exactly this schema: keys it doesn't have are left out, absent ones are null."""
+    columns = []
+    for field in schema:
+        values = [row.get(field.name) for row in rows]
+        columns.append(_tensors(values) if field.type == TENSOR else pa.array(values, field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def from_table(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a table. Tensors are views of the table's memory and must not be written to."""
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    for index in range(len(table)):
+        yield {
+            name: _tensor(column[index]) if column.type == TENSOR else column[index].as_py()
+            for name, column in columns.items()
+        }
+
+
+def _tensors(values: list[np.ndarray | None]) -> pa.StructArray:
+    arrays = [None if value is None else np.ascontiguousarray(value) for value in values]
+    if len(arrays) == 1 and arrays[0] is not None:
+        array = arrays[0]
+        offsets = pa.py_buffer(np.array([0, array.nbytes], np.int64))
+        data = pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), 1, [None, offsets, pa.py_buffer(array.reshape(-1).view(np.uint8))]
+        )
+    else:
+        data = pa.array([None if a is None else a.tobytes() for a in arrays], pa.large_binary())
+    return pa.StructArray.from_arrays(
+        [
+            pa.array([None if a is None else a.dtype.str for a in arrays], pa.string()),
+            pa.array([None if a is None else a.shape for a in arrays], pa.list_(pa.int64())),
+            data,
+        ],
+        fields=list(TENSOR),
+        mask=pa.array([a is None for a in arrays]),
+    )
+
+
+def _tensor(scalar: pa.StructScalar) -> np.ndarray | None:
+    if not scalar.is_valid:
+        return None
+    flat = np.frombuffer(scalar["data"].as_buffer(), np.dtype(scalar["dtype"].as_py()))
+    return flat.reshape(scalar["shape"].as_py())

@@ -1,0 +1,257 @@
+"""The tables of an OUTPUT: Parquet parts, written so that a kill at any moment loses work but never data.
+
+A part is one publish batch: the same file name in every table, `videos/` last. What has no twin in
+`videos/` is an orphan and is not read. Of several results of one video the newest counts; older rows are
+superseded and are not read either. A table without rows in a part has no file there.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import schema, storage
+
+Table = Literal["clips", "proxies", "reels", "failures", "videos"]
+T = TypeVar("T")
+R = TypeVar("R")
+
+KEY = ("video_id", "settings_key")
+_SUFFIX = ".parquet"
+_THREADS = 16  # parts are small, so reading them is waiting for the store
+_ROWS_PER_GROUP = 1024  # a query for a few rows skips the rest; a group of thumbnails is below 32 MB
+# Least and greatest of pictures and codes say nothing and cost space.
+_BLOBS = ("thumbnail", "code")
+_FLOATS = ("embedding", "times_s", "importance")
+
+
+def part_name(video_ids: Iterable[str], settings_key: str) -> str:
+    """The name of the part that holds the results of these videos; their order does not matter."""
+    return hashlib.sha256(json.dumps([settings_key, sorted(video_ids)]).encode()).hexdigest()[:24]
+
+
+def write_part(output: str, part: str, tables: dict[Table, pa.Table]) -> None:
+    """Writes one part; when this returns, its videos are done. Written twice, the second one counts.
+
+    Raises ValueError for tables that do not belong together.
+    """
+    videos = tables.get("videos")
+    if videos is None or not videos.num_rows:
+        raise ValueError("a part without rows in `videos` would never be read")
+    known = set(videos["video_id"].to_pylist())
+    if len(known) != videos.num_rows:
+        raise ValueError("a part holds each video once")
+    for name, table in tables.items():
+        if not known.issuperset(table["video_id"].to_pylist()):
+            raise ValueError(f"a row of `{name}` has no row in `videos`")
+    # An older part of this name must not vouch for the files that are about to replace its own.
+    storage.delete(_uri(output, "videos", part))
+    for name in schema.TABLES:
+        table = tables.get(name)
+        if table is not None and table.num_rows:
+            storage.write_bytes(_uri(output, name, part), _encode(table))
+        else:
+            storage.delete(_uri(output, name, part))  # what a killed attempt may have left
+
+
+def done(
+    output: str,
+    settings_key: str,
+    statuses: tuple[str, ...] = (schema.OK, schema.DROPPED, schema.FAILED),
+) -> set[str]:
+    """The videos whose newest result was made with these settings and ended in one of `statuses`."""
+    newest = current(output)
+    fits = pc.and_(
+        pc.equal(newest["settings_key"], settings_key),
+        pc.is_in(newest["status"], value_set=pa.array(statuses, pa.string())),
+    )
+    return set(newest.filter(fits)["video_id"].to_pylist())
+
+
+def current(output: str) -> pa.Table:
+    """The newest result of each video, sorted by video_id.
+
+    Columns: video_id, settings_key, status, published_at, part.
+    """
+    return _newest(_results(output))
+
+
+def read(
+    output: str,
+    table: Table,
+    columns: list[str] | None = None,
+    video_ids: set[str] | None = None,
+    newest: pa.Table | None = None,
+) -> pa.Table:
+    """The rows of a table that count: those of the newest result of each video, ordered by video_id.
+
+    columns    only these (others are not fetched)
+    video_ids  only these videos (parts without them are not fetched)
+    newest     what `current` said, for a reader of many tables or pieces who wants to ask only once
+
+    A table without rows has the columns of `pipeline.schema`. Where parts hold embeddings of different
+    width (the features were changed half-way) the column is a list of variable length.
+    """
+    newest = current(output) if newest is None else newest
+    if video_ids is not None:
+        newest = _only(newest, video_ids)
+    wanted = _by_part(newest)
+    present = set(storage.list_files(storage.join(output, table), _SUFFIX))
+    parts = sorted(part for part in wanted if part + _SUFFIX in present)
+    fetch = None if columns is None else [*columns, *(c for c in KEY if c not in columns)]
+
+    def rows(part: str) -> pa.Table:
+        found = _read(_uri(output, table, part), fetch)
+        return _only(found, wanted[part])
+
+    found = _concat(_parallel(rows, parts), _empty(table, fetch))
+    order = [("video_id", "ascending")]
+    order += [(c, "ascending") for c in ("clip", "sample") if c in found.column_names]
+    found = found.sort_by(order)
+    return found if columns is None else found.select(columns)
+
+
+def sweep(output: str) -> dict[str, int]:
+    """Removes orphans, superseded rows and temporary files; returns how many of each.
+
+    Only for the holder of the OUTPUT's lease before its run starts: a part that is just being written
+    looks like an orphan. Whenever it is killed, what is left reads the same as before.
+    """
+    results = _results(output)
+    kept = _by_part(_newest(results))
+    superseded = results.num_rows - sum(map(len, kept.values()))
+    for part in sorted(set(_by_part(results)) - set(kept)):
+        _delete_part(output, part)
+    for part, videos in sorted(_by_part(results).items()):
+        if len(kept.get(part, videos)) < len(videos):
+            _shrink(output, part, set(kept[part]))
+    living = {part + _SUFFIX for part in _by_part(_results(output))}
+    orphans = [
+        storage.join(output, name, file)
+        for name in schema.TABLES
+        for file in storage.list_files(storage.join(output, name), _SUFFIX)
+        if file not in living
+    ]
+    _parallel(storage.delete, orphans)
+    temporary = storage.sweep_temporary(output)
+    return {"orphans": len(orphans), "superseded": superseded, "temporary": temporary}
+
+
+def _shrink(output: str, part: str, keep: set[str]) -> None:
+    """Writes the rows of `keep` as a part of their own, then deletes the old part.
+
+    In between both hold the same rows; readers take one of them.
+    """
+    tables: dict[Table, pa.Table] = {}
+    for name in schema.TABLES:
+        if storage.exists(_uri(output, name, part)):
+            tables[name] = _only(_read(_uri(output, name, part), None), keep)
+    settings_keys = sorted(set(tables["videos"]["settings_key"].to_pylist()))
+    write_part(output, part_name(keep, "+".join(settings_keys)), tables)
+    _delete_part(output, part)
+
+
+def _delete_part(output: str, part: str) -> None:
+    for name in reversed(schema.TABLES):  # `videos/` first: a kill half-way leaves orphans
+        storage.delete(_uri(output, name, part))
+
+
+def _results(output: str) -> pa.Table:
+    """Every row of `videos/`, superseded or not, with the part that holds it."""
+    columns = [*KEY, "status", "published_at"]
+
+    def rows(file: str) -> pa.Table:
+        found = _read(storage.join(output, "videos", file), columns)
+        part = pa.array([file.removesuffix(_SUFFIX)] * found.num_rows, pa.string())
+        return found.append_column("part", part)
+
+    empty = _empty("videos", columns).append_column("part", pa.array([], pa.string()))
+    return _concat(_parallel(rows, storage.list_files(storage.join(output, "videos"), _SUFFIX)), empty)
+
+
+def _newest(results: pa.Table) -> pa.Table:
+    # The part's name decides between equals, so that every reader decides alike.
+    order = [("video_id", "ascending"), ("published_at", "descending"), ("part", "ascending")]
+    ordered = results.sort_by(order)
+    ids = ordered["video_id"].to_pylist()
+    first = [row for row, video_id in enumerate(ids) if not row or ids[row - 1] != video_id]
+    return ordered.take(pa.array(first, pa.int64()))
+
+
+def _only(table: pa.Table, video_ids: Iterable[str]) -> pa.Table:
+    return table.filter(pc.is_in(table["video_id"], value_set=pa.array(list(video_ids), pa.string())))
+
+
+def _by_part(results: pa.Table) -> dict[str, list[str]]:
+    parts: dict[str, list[str]] = {}
+    for part, video_id in zip(results["part"].to_pylist(), results["video_id"].to_pylist(), strict=True):
+        parts.setdefault(part, []).append(video_id)
+    return parts
+
+
+def _encode(table: pa.Table) -> bytes:
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    floats = [f"{name}.list.element" for name in _FLOATS if name in table.column_names]
+    nested = [field.name for field in table.schema if field.type.num_fields]
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        row_group_size=_ROWS_PER_GROUP,
+        compression="zstd",
+        use_dictionary=texts,
+        use_byte_stream_split=floats,
+        write_statistics=[name for name in table.column_names if name not in (*_BLOBS, *nested)],
+    )
+    return buffer.getvalue()
+
+
+def _read(uri: str, columns: list[str] | None) -> pa.Table:
+    with storage.open_input(uri) as file:
+        try:
+            return pq.ParquetFile(file, pre_buffer=True).read(columns)
+        except pa.ArrowInvalid as error:
+            message = f"{storage.shown(uri)} is not a Parquet file: delete it and run again"
+            raise storage.StorageError(message) from error
+
+
+def _concat(tables: list[pa.Table], empty: pa.Table) -> pa.Table:
+    tables = [table for table in tables if table.num_rows]
+    if not tables:
+        return empty
+    if len({table.schema for table in tables}) > 1:
+        tables = [table.cast(pa.schema([_any_width(field) for field in table.schema])) for table in tables]
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def _any_width(field: pa.Field) -> pa.Field:
+    if pa.types.is_fixed_size_list(field.type):
+        return field.with_type(pa.list_(field.type.value_field))
+    return field
+
+
+def _empty(table: Table, columns: list[str] | None) -> pa.Table:
+    schemas = {
+        "clips": schema.clips_schema(0),
+        "proxies": schema.PROXIES,
+        "reels": schema.REELS,
+        "failures": schema.FAILURES,
+        "videos": schema.VIDEOS,
+    }
+    empty = schemas[table].empty_table()
+    return empty if columns is None else empty.select(columns)
+
+
+def _parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, items))
+
+
+def _uri(output: str, table: Table, part: str) -> str:
+    return storage.join(output, table, part + _SUFFIX)

@@ -1,0 +1,134 @@
+"""Opens a source for libav: known containers only, no bytes but its own, one clock.
+
+libav follows playlists, concat scripts and URLs found inside a file if it may, so both the demuxers
+and the protocols are whitelisted. Time is PTS x time base, from the start of the presentation.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from stages.failure import Dropped, Failed
+from stages.filesystem import open_filesystem, protocol_of
+from stages.settings import Settings
+
+# Demuxers that read one file and nothing else: no hls, dash, concat, image2 or device input.
+DEMUXERS = (
+    "mov,mp4,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,asf,ogg,mxf,h264,hevc,vvc,av1,obu,"
+    "ivf,gif,dv,nut,wtv,rm,m4v,h263,h261,mjpeg,yuv4mpegpipe,gxf,nuv,dnxhd,bink,smk,swf,roq,apng,"
+    "mp3,aac,ac3,eac3,flac,wav,opus,aiff,w64,caf,amr,tta,wv,ape,dts"
+)
+# What PyAV raises for bytes that are not what they claim: UnicodeDecodeError (a ValueError) for tags,
+# EOFError at open, and now and then a plain OSError.
+LIBAV_ERRORS = (av.error.FFmpegError, ValueError, EOFError, OSError)
+READ_AHEAD_BYTES = 4 << 20
+
+
+class LimitSettings(Settings):
+    """Refuse a source beyond these before a frame of it is decoded."""
+
+    max_pixels: int = 8192 * 8192
+    max_streams: int = 64
+    max_duration_s: float = 48 * 3600.0
+    open_timeout_s: float = 30.0
+    read_timeout_s: float = 60.0
+    shard_timeout_s: float = 1800.0
+
+
+@dataclass
+class Source:
+    """An open source: its first video stream, its first audio stream if any, and the clock."""
+
+    container: av.container.InputContainer
+    video: av.VideoStream
+    audio: av.AudioStream | None
+    origin: Fraction  # presentation start, seconds on the stream clock
+
+    def seconds(self, item: av.Packet | av.VideoFrame | av.AudioFrame) -> float:
+        """Presentation time of a packet or frame, in seconds from the start of the presentation."""
+        return float(item.pts * item.time_base - self.origin)
+
+    def ticks(self, seconds: float, stream: av.VideoStream | av.AudioStream) -> int:
+        """The PTS on `stream`'s clock at `seconds` from the start of the presentation."""
+        return round((Fraction(seconds) + self.origin) / stream.time_base)
+
+    def seek(self, seconds: float) -> None:
+        """To the last video keyframe at or before `seconds`; a source that cannot seek stays put."""
+        try:
+            self.container.seek(self.ticks(seconds, self.video), stream=self.video, backward=True)
+        except LIBAV_ERRORS:
+            # No index and no way to make one (a raw stream): the reader goes on from the start.
+            self.container.seek(0)
+
+
+@contextmanager
+def open_source(uri: str, limits: LimitSettings = LimitSettings()) -> Iterator[Source]:
+    """The source at any fsspec URI, checked against the limits.
+
+    Raises Failed when it cannot be read or exceeds a limit, Dropped when it holds no video.
+    """
+    filesystem, path = open_filesystem(uri)
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+    timeout = (limits.open_timeout_s, limits.read_timeout_s)
+    local = protocol_of(uri) == "file"
+    try:
+        if local:
+            if Path(path).stat().st_size == 0:
+                raise Failed("the file is empty (0 bytes)")
+            # "file:" so that a name such as "http:x.mp4" is a name and not a protocol.
+            handle, target = None, f"file:{Path(path).absolute()}"
+        else:
+            target = handle = filesystem.open(
+                path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead"
+            )
+        container = av.open(
+            target, options=options, timeout=timeout if local else None, metadata_errors="replace"
+        )
+    except LIBAV_ERRORS as error:
+        raise Failed(f"cannot be opened as video: {_plain(error)}") from error
+    try:
+        yield _check(container, limits)
+    finally:
+        container.close()
+        if handle is not None:
+            handle.close()
+
+
+def _check(container: av.container.InputContainer, limits: LimitSettings) -> Source:
+    if len(container.streams) > limits.max_streams:
+        raise Failed(f"{len(container.streams)} streams; limits.max_streams is {limits.max_streams}")
+    # A cover picture in a music file is a video stream of one still: not a video.
+    videos = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    if not videos:
+        raise Dropped("no video stream" + (" (audio only)" if container.streams.audio else ""))
+    video = videos[0]
+    if video.codec_context is None:
+        raise Failed("no decoder for its video codec")
+    if not video.width or not video.height:
+        raise Failed("the video stream has no picture size")
+    if video.width * video.height > limits.max_pixels:
+        raise Failed(
+            f"{video.width}x{video.height} pixels; limits.max_pixels is {limits.max_pixels}"
+        )
+    if container.duration and container.duration / av.time_base > limits.max_duration_s:
+        raise Failed(
+            f"{container.duration / av.time_base:.0f} s long; limits.max_duration_s is "
+            f"{limits.max_duration_s:.0f}"
+        )
+    audios = [s for s in container.streams.audio if s.codec_context is not None and s.rate]
+    return Source(
+        container=container,
+        video=video,
+        audio=audios[0] if audios else None,
+        origin=Fraction(container.start_time or 0, av.time_base),
+    )
+
+
+def _plain(error: BaseException) -> str:
+    """One line without the path, which may be a key full of surprises."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.splitlines()[0]

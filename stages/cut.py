@@ -1,0 +1,239 @@
+"""From scores to an edit list: clips from shots, which of them make the reel, and where each one stands.
+
+Which clips: 0/1 knapsack on score x seconds under a length budget (the summarisation literature's choice,
+e.g. Gygli et al., ECCV 2014). Then lengths are trimmed or extended inside their shots to meet the target.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from stages.settings import Settings
+
+# Darker clips are fades and blanks, whatever the network says of them.
+BLACK_LUMA = 0.03
+KNAPSACK_STEPS = 6000
+
+
+class CutSettings(Settings):
+    target: str = Field("60s", description="length of the reel: 90, 60s, 1m30s, or a share of the video: 15%")
+    min_clip_s: float = Field(1.2, gt=0.2)
+    max_clip_s: float = Field(10.0, gt=0.5)
+    max_share: float = Field(0.2, gt=0, le=1, description="of the reel that one clip may take")
+    novelty_share: float = Field(0.2, ge=0, le=1, description="of novelty in a clip's score")
+
+    @field_validator("target")
+    @classmethod
+    def _is_length(cls, text: str) -> str:
+        target_seconds(text, 100.0)
+        return text
+
+
+def target_seconds(text: str, duration_s: float) -> float:
+    """Seconds that a target means for a video of `duration_s`: "90", "60s", "1m30s", "2h", "15%"."""
+    if share := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip()):
+        seconds = float(share[1]) / 100 * duration_s
+    elif parts := re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip()):
+        hours, minutes, rest = (float(part or 0) for part in parts.groups())
+        seconds = 3600 * hours + 60 * minutes + rest
+    else:
+        seconds = 0.0
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is not a length: write 60s, 1m30s or 15%")
+    return seconds
+
+
+def segment(cuts_s: np.ndarray, start_s: float, end_s: float, min_s: float, max_s: float) -> list[tuple]:
+    """Clips as (shot, start_s, end_s): shots, split evenly where longer than max_s.
+
+    A shot shorter than min_s joins the one after it (the last: the one before).
+    """
+    inside = cuts_s[(cuts_s > start_s) & (cuts_s < end_s)]
+    bounds = [start_s]
+    for cut in inside:
+        if cut - bounds[-1] >= min_s:
+            bounds.append(float(cut))
+    if len(bounds) > 1 and end_s - bounds[-1] < min_s:
+        bounds.pop()
+    bounds.append(end_s)
+    clips = []
+    for shot, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        pieces = min(np.ceil((high - low) / max_s - 1e-9), np.floor((high - low) / min_s))
+        pieces = max(1, int(pieces))
+        edges = np.linspace(low, high, pieces + 1)
+        clips += [(shot, float(a), float(b)) for a, b in zip(edges, edges[1:], strict=False)]
+    return clips
+
+
+def choose(score: np.ndarray, seconds: np.ndarray, budget_s: float) -> np.ndarray:
+    """Indices of the chosen clips, in time order: 0/1 knapsack on score x seconds.
+
+    score     [K]  in [0, 1]
+    seconds   [K]  clip lengths, > 0
+    """
+    step_s = max(0.05, budget_s / KNAPSACK_STEPS)
+    weight = np.maximum(1, np.ceil(seconds / step_s - 1e-9)).astype(int)
+    room = int(budget_s / step_s + 1e-9)
+    value = score * seconds
+    best = np.zeros(room + 1)
+    taken = np.zeros((len(score), room + 1), bool)
+    for k in range(len(score)):
+        if weight[k] > room:
+            continue
+        with_k = best[: room + 1 - weight[k]] + value[k]
+        taken[k, weight[k] :] = with_k > best[weight[k] :]
+        best[weight[k] :] = np.maximum(best[weight[k] :], with_k)
+    chosen, left = [], room
+    for k in reversed(range(len(score))):
+        if taken[k, left]:
+            chosen.append(k)
+            left -= weight[k]
+    return np.array(chosen[::-1], int)
+
+
+class Cut:
+    """Adds `clips` and `edits` to a scored video."""
+
+    def __init__(self, settings: CutSettings, transitions: tuple[str, ...], transition_s: float):
+        self.settings = settings
+        self.transitions, self.transition_s = transitions, transition_s
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        settings = self.settings
+        start_s = row["shard_log"][0]["start_s"]
+        start_s = 0.0 if start_s is None or np.isnan(start_s) else start_s
+        target_s = min(target_seconds(settings.target, row["duration_s"]), row["duration_s"] - start_s)
+        # Twice the minimum leaves room to trim a clip and still meet the target.
+        max_s = min(settings.max_clip_s, max(2 * settings.min_clip_s, settings.max_share * target_s))
+        spans = segment(row["cuts_s"], start_s, row["duration_s"], settings.min_clip_s, max_s)
+        clips = [self._clip(row, number, *span) for number, span in enumerate(spans)]
+        edits = self._edits(clips, target_s)
+        explain(clips, {edit["clip"] for edit in edits})
+        return row | {"clips": clips, "edits": edits, "target_s": target_s}
+
+    def _clip(self, row: dict[str, Any], number: int, shot: int, start_s: float, end_s: float) -> dict:
+        times = row["times_s"]
+        first, last = np.searchsorted(times, [start_s - 1e-6, end_s - 1e-6])
+        if first == last:  # shorter than the sampling step: the sample on show at its start
+            first = max(0, min(first, len(times)) - 1)
+            last = first + 1
+        part = slice(first, last)
+        mean = {k: float(np.mean(row[k][part])) for k in ("importance", "novelty", "motion", "luma")}
+        share = self.settings.novelty_share
+        score = (1 - share) * mean["importance"] + share * mean["novelty"]
+        embedding = row["features"][part].astype(np.float32).mean(0)
+        loudness = row["loudness"][int(start_s * 2) : max(int(start_s * 2) + 1, int(end_s * 2))]
+        middle = first + int(np.argmax(row["importance"][part]))
+        return mean | {
+            "clip": number,
+            "shot": shot,
+            "start_s": start_s,
+            "end_s": end_s,
+            "score": score if mean["luma"] >= BLACK_LUMA else 0.0,
+            "loudness_lufs": float(loudness.mean()) if len(loudness) else None,
+            "embedding": embedding / max(float(np.linalg.norm(embedding)), 1e-12),
+            "thumbnail": row["thumbnails"][middle],
+        }
+
+    def _edits(self, clips: list[dict], target_s: float) -> list[dict]:
+        score = np.array([clip["score"] for clip in clips])
+        length = np.array([clip["end_s"] - clip["start_s"] for clip in clips])
+        overlap_s = self._overlap_s(length.min())
+        # A transition costs its overlap: n clips with n - 1 overlaps fit if n (length - overlap) does.
+        chosen = set(choose(score, np.maximum(length - overlap_s, 0.1), target_s - overlap_s))
+        rest = sorted(set(range(len(clips))) - chosen, key=lambda k: -score[k])
+        if not chosen:
+            chosen.add(rest.pop(0))
+        while True:
+            edits = self._layout([clips[k] for k in sorted(chosen)])
+            short_s = target_s - reel_seconds(edits)
+            if short_s <= 0.02 or not rest:
+                break
+            chosen.add(rest.pop(0))  # one clip too many; trimming brings the reel back to its target
+        return self._layout([clips[k] for k in sorted(chosen)], trim_to_s=target_s)
+
+    def _overlap_s(self, shortest_s: float) -> float:
+        return min(self.transition_s, 0.4 * shortest_s) if self.transitions else 0.0
+
+    def _layout(self, clips: list[dict], trim_to_s: float | None = None) -> list[dict]:
+        """The edit list of `clips` in time order; trimmed to a length if one is given."""
+        spans = np.array([[clip["start_s"], clip["end_s"]] for clip in clips])
+        joined = np.append(False, np.isclose(spans[1:, 0], spans[:-1, 1]))
+        names = [
+            "cut" if joined[k] or not self.transitions else self.transitions[(k - 1) % len(self.transitions)]
+            for k in range(len(clips))
+        ]
+        overlaps = np.array(
+            [0.0 if k == 0 or names[k] == "cut" else self.transition_s for k in range(len(clips))]
+        )
+        lengths = spans[:, 1] - spans[:, 0]
+        if trim_to_s is not None:
+            # Few clips may hold less spare than the excess: then the least length gives way, not the target.
+            for min_s in (self.settings.min_clip_s, self.settings.min_clip_s / 2):
+                spans = trim(spans, joined, lengths.sum() - overlaps.sum() - trim_to_s, min_s)
+                lengths = spans[:, 1] - spans[:, 0]
+        # A clip cannot be in two transitions at once.
+        overlaps[1:] = np.minimum(overlaps[1:], 0.45 * np.minimum(lengths[1:], lengths[:-1]))
+        starts = np.cumsum(np.append(0.0, lengths[:-1])) - np.cumsum(overlaps)
+        return [
+            {
+                "clip": clip["clip"],
+                "source_start_s": float(span[0]),
+                "source_end_s": float(span[1]),
+                "reel_start_s": float(start),
+                "transition": name,
+                "transition_s": float(overlap),
+            }
+            for clip, span, start, name, overlap in zip(clips, spans, starts, names, overlaps, strict=True)
+        ]
+
+
+def reel_seconds(edits: list[dict]) -> float:
+    """Length of the reel that an edit list makes."""
+    return sum(e["source_end_s"] - e["source_start_s"] - e["transition_s"] for e in edits)
+
+
+def trim(spans: np.ndarray, joined: np.ndarray, excess_s: float, min_s: float) -> np.ndarray:
+    """Shorten clips by `excess_s` in all, each in proportion to what it has over min_s.
+
+    spans   [K, 2]  start and end, seconds
+    joined  [K]     whether a clip goes on where the one before it ends: that seam must stay closed
+    """
+    spans = spans.copy()
+    if excess_s <= 0:
+        return spans
+    slack = np.maximum(spans[:, 1] - spans[:, 0] - min_s, 0)
+    followed = np.append(joined[1:], False)
+    slack[joined & followed] = 0  # inside a run, neither end may move
+    share = min(1.0, excess_s / slack.sum()) if slack.sum() > 0 else 0.0
+    cut = slack * share
+    at_start = np.where(joined, 0.0, np.where(followed, 1.0, 0.5))
+    spans[:, 0] += cut * at_start
+    spans[:, 1] -= cut * (1 - at_start)
+    return spans
+
+
+def explain(clips: list[dict], chosen: set[int]) -> None:
+    """Sets `chosen` and `why` on every clip."""
+    order = np.argsort([-clip["score"] for clip in clips], kind="stable")
+    rank = {clips[k]["clip"]: place + 1 for place, k in enumerate(order)}
+    high = {}
+    for part, word in (
+        ("importance", "learned importance"),
+        ("novelty", "novel"),
+        ("motion", "much motion"),
+        ("loudness_lufs", "loud"),
+    ):
+        known = [clip[part] for clip in clips if clip[part] is not None]
+        if known and max(known) > min(known):
+            high[part] = (np.quantile(known, 0.75), word)
+    for clip in clips:
+        clip["chosen"] = clip["clip"] in chosen
+        strong = [w for part, (bound, w) in high.items() if clip[part] is not None and clip[part] > bound]
+        place = f"ranked {rank[clip['clip']]} of {len(clips)}"
+        if clip["luma"] < BLACK_LUMA:
+            clip["why"] = "black picture"
+        else:
+            clip["why"] = f"{place}" + (f": {', '.join(strong)}" if strong else "")

@@ -1,0 +1,276 @@
+"""Decode for analysis: one shard -> sampled pictures, shot cuts, motion, brightness and loudness.
+
+out  times_s     float64 [N]           presentation time of each sampled frame
+     frames      uint8   [N, S, S, 3]  squashed to a square; RGB or HSV
+     motion      float32 [N]           mean |luma difference| of successive frames since the last sample, 0..1
+     luma        float32 [N]           mean luma, 0..1
+     thumbnails  list of JPEG bytes    true aspect, one per sample
+     cuts_s      float64 [C]           first frame of each new shot
+     loudness    float32 [M]           momentary loudness, LUFS, per half second from start_s; empty without audio
+     end_of_video_s float              end of the last frame of the span (nan if it has none)
+
+A shard owns the frames from the first keyframe at or after its nominal start to the first keyframe at
+or after its nominal end, in presentation order, so that neighbours agree without speaking and no GOP is
+decoded twice. A cut on the seam belongs to the shard before, which reads a few frames over its end.
+"""
+
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Literal
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from pydantic import Field
+
+from stages.container import LIBAV_ERRORS, LimitSettings, Source, open_source
+from stages.failure import Failed
+from stages.loudness import MomentaryLoudness
+from stages.settings import Settings
+from stages.shots import OWN_FROM, ShotFinder
+
+THUMBNAIL_HEIGHT = 108
+JPEG_QUALITY = 78
+
+
+class DecodeSettings(Settings):
+    size: int = Field(256, ge=32, le=1024, description="side of the square pictures, pixels")
+    colour: Literal["rgb", "hsv"] = "rgb"
+    fps: float = Field(2.0, gt=0, le=60, description="samples per second")
+    # H.264's loop filter takes a fifth of the time and changes little in a small picture; `draft` also
+    # skips frames that no other frame needs, at the price of cuts that are a frame or two off.
+    quality: Literal["exact", "fast", "draft"] = "fast"
+    detector: Literal["adaptive", "content", "hash", "histogram"] = "adaptive"
+    shard_seconds: float = Field(60.0, ge=2)
+    shard_max_bytes: int = Field(48 << 20, description="of decoded pictures")
+    min_coverage: float = Field(0.95, ge=0, le=1, description="of the length in the header; less is a failure")
+
+    @cached_property
+    def shard_s(self) -> float:
+        """Seconds per shard: a multiple of the half seconds that loudness is measured in."""
+        by_bytes = self.shard_max_bytes / (self.fps * self.size**2 * 3)
+        return max(2.0, math.floor(min(self.shard_seconds, by_bytes) * 2) / 2)
+
+
+@dataclass
+class _Samples:
+    times_s: list[float] = field(default_factory=list)
+    frames: list[np.ndarray] = field(default_factory=list)
+    motion: list[float] = field(default_factory=list)
+    luma: list[float] = field(default_factory=list)
+    thumbnails: list[bytes] = field(default_factory=list)
+
+
+def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings) -> dict[str, Any]:
+    """The row of a shard with its sampled pictures and measures.
+
+    Raises Failed when the source cannot be read or takes longer than limits.shard_timeout_s.
+    """
+    started_at = datetime.now(UTC)
+    with open_source(row["uri"], limits) as source:
+        reader = _ShardReader(source, row, settings)
+        deadline = time.monotonic() + limits.shard_timeout_s
+        for packet in reader.packets():
+            reader.take(packet)
+            if reader.done:
+                break
+            if time.monotonic() > deadline:
+                raise Failed(f"decoding takes longer than limits.shard_timeout_s = {limits.shard_timeout_s:g}")
+        reader.flush()
+    samples = reader.samples
+    side = settings.size
+    return row | {
+        "times_s": np.array(samples.times_s, np.float64),
+        "frames": np.stack(samples.frames) if samples.frames else np.empty((0, side, side, 3), np.uint8),
+        "motion": np.array(samples.motion, np.float32),
+        "luma": np.array(samples.luma, np.float32),
+        "thumbnails": samples.thumbnails,
+        "cuts_s": np.array(reader.shots.cuts_s, np.float64),
+        "loudness": reader.loudness.half_seconds(row["start_s"]) if reader.loudness else np.empty(0, np.float32),
+        "end_of_video_s": reader.end_s,
+        "frames_decoded": reader.frames,
+        "log": {
+            "shard": row["shard"],
+            "start_s": reader.first_s,
+            "end_s": reader.end_s,
+            "frames": reader.frames,
+            "decode_started_at": started_at,
+            "decode_finished_at": datetime.now(UTC),
+            "worker": f"{socket.gethostname()}:{os.getpid()}",
+        },
+    }
+
+
+class _ShardReader:
+    """Walks the packets of one shard once and fills in everything that is measured on them."""
+
+    def __init__(self, source: Source, row: dict[str, Any], settings: DecodeSettings):
+        self.source, self.settings = source, settings
+        self.start_s, self.nominal_end_s = row["start_s"], row["end_s"]
+        self.first_shard = row["shard"] == 0
+        self.facts = row["probe"]
+        self.samples = _Samples()
+        self.shots = ShotFinder(settings.detector)
+        self.loudness = MomentaryLoudness(self.start_s, self.nominal_end_s) if source.audio else None
+        self.started = self.first_shard
+        self.start_pts: int | None = None  # first keyframe of this shard; None reads from the very start
+        self.end_pts: int | None = None  # first keyframe of the next shard
+        self.frames = self.over = self.errors = 0
+        self.first_s = self.end_s = math.nan
+        self.done = False
+        self._next_sample = -math.inf
+        self._last_pts: int | None = None
+        self._last_luma: np.ndarray | None = None
+        self._motion: list[float] = []
+        self._big, self._small = VideoReformatter(), VideoReformatter()
+        self._small_size = _small_size(self.facts)
+        self._open_decoder()
+
+    def _open_decoder(self) -> None:
+        context = self.source.video.codec_context
+        # Shards run side by side: a thread each, so that they do not fight for cores.
+        context.thread_type = "NONE"
+        if self.settings.quality != "exact":
+            context.options = {"skip_loop_filter": "all"}
+        if self.settings.quality == "draft":
+            context.skip_frame = "NONREF"
+        wanted = (self.source.video, self.source.audio)
+        for stream in self.source.container.streams:
+            if stream not in wanted:
+                stream.discard = "all"
+
+    def packets(self) -> Iterator[av.Packet]:
+        source = self.source
+        streams = [source.video] + ([source.audio] if source.audio else [])
+        # Formats without an index (MPEG-TS) may land behind the time asked for: then ask for earlier ones.
+        backs_s = (0.0,) if self.first_shard else (0.0, 2.0, 10.0, 60.0, math.inf)
+        try:
+            for back_s in backs_s:
+                if not self.first_shard:
+                    source.seek(max(0.0, self.start_s - back_s))
+                head = []
+                packets = source.container.demux(*streams)
+                for packet in packets:
+                    head.append(packet)
+                    if packet.stream is source.video and packet.pts is not None:
+                        break
+                landed = head and head[-1].pts is not None and source.seconds(head[-1]) <= self.start_s + 1e-6
+                if landed or back_s == backs_s[-1]:
+                    yield from head
+                    yield from packets
+                    return
+        except LIBAV_ERRORS:
+            # A damaged tail: what was read so far counts; gather compares it with the header.
+            return
+
+    def take(self, packet: av.Packet) -> None:
+        if packet.stream is self.source.audio:
+            self._take_audio(packet)
+            return
+        if packet.is_keyframe and packet.pts is not None:
+            seconds = self.source.seconds(packet)
+            if not self.started and seconds >= self.start_s:
+                self.started, self.start_pts = True, packet.pts
+            if self.end_pts is None and seconds >= self.nominal_end_s:
+                self.end_pts = packet.pts
+                if self.start_pts == packet.pts:
+                    self.done = True  # the shard before reaches over all of this one
+                    return
+        if self.started:
+            for frame in self._frames_of(packet):
+                self._take_frame(frame)
+
+    def flush(self) -> None:
+        if self.loudness:
+            self.loudness.flush()
+
+    def _frames_of(self, packet: av.Packet) -> list[av.VideoFrame]:
+        try:
+            return packet.decode()
+        except LIBAV_ERRORS:
+            self.errors += 1
+            return []
+
+    def _take_audio(self, packet: av.Packet) -> None:
+        for frame in self._frames_of(packet):
+            if frame.pts is not None:
+                self.loudness.add(frame, self.source.seconds(frame))
+
+    def _take_frame(self, frame: av.VideoFrame) -> None:
+        if frame.pts is None or (self._last_pts is not None and frame.pts <= self._last_pts):
+            return
+        if self.start_pts is not None and frame.pts < self.start_pts:
+            return  # leading pictures of an open GOP: the shard before has them whole
+        self._last_pts = frame.pts
+        seconds = self.source.seconds(frame)
+        small = self._small.reformat(
+            frame, *self._small_size, format="bgr24", interpolation=Interpolation.FAST_BILINEAR
+        ).to_ndarray()
+        past_end = self.end_pts is not None and frame.pts >= self.end_pts
+        number = self.frames + self.over
+        # The first frames of a shard lie in the window of the shard before, which judges them.
+        owned = number >= OWN_FROM or self.first_shard
+        self.shots.add(small, frame, seconds, judge=owned and self.over < OWN_FROM)
+        if past_end:
+            self.over += 1
+            self.done = self.over >= OWN_FROM + self.shots.look_ahead
+            return
+        self._measure(frame, small, seconds)
+
+    def _measure(self, frame: av.VideoFrame, small: np.ndarray, seconds: float) -> None:
+        luma = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+        if self._last_luma is not None:
+            self._motion.append(float(cv2.absdiff(luma, self._last_luma).mean()) / 255)
+        else:
+            self.first_s = seconds
+            self._next_sample = math.ceil((seconds - 1 / self.facts["fps"]) * self.settings.fps + 1e-6)
+        self._last_luma = luma
+        self.frames += 1
+        step_s = float(frame.duration * frame.time_base) if frame.duration else 1 / self.facts["fps"]
+        self.end_s = seconds + step_s
+        if seconds * self.settings.fps + 1e-6 >= self._next_sample:
+            self._next_sample = math.floor(seconds * self.settings.fps + 1e-6) + 1
+            self._sample(frame, luma, seconds)
+
+    def _sample(self, frame: av.VideoFrame, luma: np.ndarray, seconds: float) -> None:
+        side = self.settings.size
+        picture = self._big.reformat(
+            frame, side, side, format="rgb24", interpolation=Interpolation.AREA
+        ).to_ndarray()
+        if self.facts["rotation"]:
+            picture = np.ascontiguousarray(np.rot90(picture, -self.facts["rotation"] // 90))
+        samples = self.samples
+        samples.times_s.append(seconds)
+        samples.thumbnails.append(_thumbnail(picture, self.facts["width"] / self.facts["height"]))
+        samples.frames.append(
+            picture if self.settings.colour == "rgb" else cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
+        )
+        # A cut is a change of shot, not motion: the median leaves single jumps out.
+        samples.motion.append(float(np.median(self._motion)) if self._motion else 0.0)
+        samples.luma.append(float(luma.mean()) / 255)
+        self._motion.clear()
+
+
+def _small_size(facts: dict[str, Any]) -> tuple[int, int]:
+    """Width and height of the pictures that every decoded frame is compared in."""
+    scale = 160 / max(facts["coded_width"], facts["coded_height"])
+    return tuple(max(16, round(side * min(1, scale))) for side in (facts["coded_width"], facts["coded_height"]))
+
+
+def _thumbnail(picture: np.ndarray, aspect: float) -> bytes:
+    """JPEG of a squashed picture at its true aspect (width / height)."""
+    width = min(4 * THUMBNAIL_HEIGHT, max(16, round(THUMBNAIL_HEIGHT * aspect)))
+    resized = cv2.resize(picture, (width, THUMBNAIL_HEIGHT), interpolation=cv2.INTER_AREA)
+    encoded, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(resized, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    if not encoded:
+        raise Failed("its thumbnail cannot be made")
+    return data.tobytes()

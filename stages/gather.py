@@ -1,0 +1,89 @@
+"""Collects the shards of a video until the last one has come, then lets the whole video go.
+
+in   one row per shard, in any order, perhaps twice; or a row whose `failure` says why it has none
+out  one row per video: the arrays of the shards end to end, duration_s, shard_log
+
+Only features, codes and times pass here, some 30 KB per second of video; nothing is kept of a video that is done.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from stages.failure import Dropped, Failed
+from stages.loudness import STEP_S
+
+ARRAYS = ("times_s", "features", "motion", "luma", "cuts_s")
+LISTS = ("codes", "thumbnails")
+MIN_FRAMES = 2
+
+
+class Gather:
+    def __init__(self, min_coverage: float):
+        self.min_coverage = min_coverage
+        self._waiting: dict[str, dict[int, dict[str, Any]]] = {}
+        self._closed: set[str] = set()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        """The whole video if this was its last shard, else None.
+
+        A shard that failed fails its video at once. Raises Failed or Dropped for a video that is too damaged
+        or too short.
+        """
+        video_id = row["video_id"]
+        if video_id in self._closed:
+            return None
+        if row["failure"]:
+            self._close(video_id)
+            return row
+        shards = self._waiting.setdefault(video_id, {})
+        shards.setdefault(row["shard"], row)
+        if len(shards) < row["shards"]:
+            return None
+        self._close(video_id)
+        return merge([shards[number] for number in sorted(shards)], self.min_coverage)
+
+    def _close(self, video_id: str) -> None:
+        self._waiting.pop(video_id, None)
+        self._closed.add(video_id)
+
+
+def merge(shards: list[dict[str, Any]], min_coverage: float) -> dict[str, Any]:
+    """One row for the whole video from the rows of all its shards, in order.
+
+    Raises Failed if less than `min_coverage` of the length in the header could be decoded.
+    """
+    first = shards[0]
+    frames = sum(shard["frames_decoded"] for shard in shards)
+    read_s = sum(s["log"]["end_s"] - s["log"]["start_s"] for s in shards if s["frames_decoded"])
+    header_s = first["probe"]["duration_s"]
+    if header_s and read_s < min_coverage * header_s and header_s - read_s > 1:
+        raise Failed(
+            f"damaged or truncated: {read_s:.1f} s of {header_s:.1f} s can be decoded "
+            "(set decode.min_coverage lower to take what there is)"
+        )
+    if frames < MIN_FRAMES:
+        raise Dropped(f"too short for a reel: {frames} frame")
+    return (
+        {key: first[key] for key in first if key not in {*ARRAYS, *LISTS, "loudness", "log", "shard"}}
+        | {key: np.concatenate([shard[key] for shard in shards]) for key in ARRAYS}
+        | {key: [item for shard in shards for item in shard[key]] for key in LISTS}
+        | {
+            "frames_decoded": frames,
+            "duration_s": float(np.nanmax([shard["end_of_video_s"] for shard in shards])),
+            "loudness": _loudness(shards),
+            "shard_log": [shard["log"] for shard in shards],
+        }
+    )
+
+
+def _loudness(shards: list[dict[str, Any]]) -> np.ndarray:
+    """LUFS per half second of the video; what a shard could not measure is as quiet as its last value."""
+    parts = []
+    for shard in shards[:-1]:
+        length = round((shard["end_s"] - shard["start_s"]) / STEP_S)
+        part = shard["loudness"][:length]
+        if len(part):
+            part = np.pad(part, (0, length - len(part)), mode="edge")
+        parts.append(part)
+    return np.concatenate([*parts, shards[-1]["loudness"]])

@@ -1,0 +1,1 @@
+"""One network a file, readable from top to bottom."""

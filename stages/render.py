@@ -1,0 +1,293 @@
+"""The edit list as a film: exact spans at full size, graded, joined, with sound, as H.264 and AAC.
+
+in   uri, probe, clips, edits
+out  reel    {duration_s, width, height, fps, encoder, loudness_lufs|None, true_peak_dbtp|None}
+     files   name -> path in the scratch folder: reel.mp4, poster.jpg, grade.cube, clip-NNN.mp4
+
+Memory does not grow with the reel: frames go from decoder to encoder one at a time, two where clips
+overlap, and the sound lies in a scratch file.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import numpy as np
+from pydantic import Field
+
+from stages.audio import assemble
+from stages.colour import write_cube
+from stages.container import LIBAV_ERRORS, LimitSettings
+from stages.cutter import read_span
+from stages.encode import Chapter, Form, ReelWriter, choose_encoder, write_jpeg
+from stages.failure import Failed
+from stages.mastering import Level, MasterSettings, master
+from stages.picture import BT709, HDR, Look, colours_of, finish, from_rgb, shown_size, to_rgb
+from stages.settings import Settings
+from stages.timeline import Slot, lay_out, output_rate
+from stages.tonemap import write_tone_map
+
+GRADE_PX = 256
+GRADE_AT = (1 / 6, 1 / 2, 5 / 6)  # where in a clip the colour model looks
+MAX_ENDS_APART_S = 0.05
+
+
+class RenderSettings(Settings):
+    encoder: str = Field("auto", description="auto, or an FFmpeg H.264 encoder by name")
+    crf: int = Field(20, ge=0, le=51, description="lower is better and larger")
+    preset: str = Field("veryfast", description="of libx264")
+    max_height: int | None = Field(None, ge=16, description="scale higher videos down to this many pixels")
+    audio_bitrate: int = Field(192_000, ge=32_000, le=512_000)
+    loudness_lufs: float = Field(-16.0, ge=-40, le=-5)
+    true_peak_dbtp: float = Field(-1.0, ge=-20, le=0)
+    crossfade_s: float = Field(0.02, ge=0, le=1, description="of the sound at a hard cut")
+    clips: bool = Field(False, description="also write every chosen clip as a file of its own")
+
+
+class GradesShots(Protocol):
+    def luts(self, shots: list[np.ndarray]) -> list[np.ndarray]:
+        """u8[n, S, S, 3] per shot -> f32[L, L, L, 3] per shot."""
+
+
+class MakesTransitions(Protocol):
+    def transition(
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        effect: str,
+        phase: float,
+        strength: float | None = None,
+        seed: int = 0,
+    ) -> np.ndarray:
+        """What is between frames a and b u8[H, W, 3] at phase 0 (a) to 1 (b); one seed per transition."""
+
+
+class Render:
+    """Adds `reel` and `files` to a row with an edit list. Without grade or effects: plain, dissolves."""
+
+    def __init__(
+        self,
+        settings: RenderSettings,
+        grade: GradesShots | None,
+        effects: MakesTransitions | None,
+        limits: LimitSettings = LimitSettings(),
+    ):
+        self.settings, self.grade, self.effects, self.limits = settings, grade, effects, limits
+
+    def __call__(self, row: dict[str, Any], folder: Path) -> dict[str, Any]:
+        """Renders into `folder`, which must exist. Raises Failed."""
+        try:
+            return row | _Reel(self, row, folder).render()
+        except LIBAV_ERRORS as error:
+            text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise Failed(f"cannot be rendered: {text.splitlines()[0]}") from error
+
+
+@dataclass(frozen=True)
+class _Poster:
+    clip: int
+    path: Path
+
+
+class _Reel:
+    """One video's rendering: what is fixed for all of its clips."""
+
+    def __init__(self, render: Render, row: dict[str, Any], folder: Path):
+        self.settings, self.limits, self.row, self.folder = render.settings, render.limits, row, folder
+        self.grade = render.grade
+        self.blend = render.effects.transition if render.effects else dissolve
+        probe = row["probe"]
+        self.source_fps = Fraction(probe["fps_exact"])
+        self.fps = output_rate(self.source_fps)
+        self.slots = lay_out(row["edits"], self.fps)
+        self.clips = {clip["clip"]: clip for clip in row["clips"]}
+        self.best = max(self.slots, key=lambda slot: self.clips[slot.clip]["score"])
+        width, height = shown_size(probe["width"], probe["height"], self.settings.max_height)
+        self.look = Look(width, height, probe["rotation"] or 0, bool(probe["interlaced"]))
+        self.encoder = choose_encoder(self.settings.encoder, width, height, self.fps)
+        self.primaries = self.transfer = BT709
+
+    def render(self) -> dict[str, Any]:
+        files = self._prepare_colours()
+        reel, poster = self.folder / "reel.mp4", self.folder / "poster.jpg"
+        level = self._write(reel, self.slots, _Poster(self.best.clip, poster))
+        files |= {"reel.mp4": reel, "poster.jpg": poster}
+        if self.settings.clips:
+            for slot in self.slots:
+                name = f"clip-{slot.clip:03d}.mp4"
+                self._write(self.folder / name, [replace(slot, first=0, overlap=0, effect="cut")], None)
+                files[name] = self.folder / name
+        facts = {
+            "duration_s": float(self.slots[-1].end / self.fps),
+            "width": self.look.width,
+            "height": self.look.height,
+            "fps": float(self.fps),
+            "encoder": self.encoder,
+            "loudness_lufs": level.loudness_lufs if level else None,
+            "true_peak_dbtp": level.true_peak_dbtp if level else None,
+        }
+        return {"reel": facts, "files": files}
+
+    def _span(self, slot: Slot) -> Iterator[tuple[av.VideoFrame, int]]:
+        span = (slot.start_s, slot.end_s)
+        return read_span(self.row["uri"], span, slot.count, self.fps, self.source_fps, self.limits)
+
+    def _prepare_colours(self) -> dict[str, Path]:
+        """The colour tags of the reel, the tone map if the source is HDR, else a cube per shot."""
+        with closing(self._span(self.slots[0])) as frames:
+            colours = colours_of(next(frames)[0])
+        self.cubes: dict[int, Path] = {}
+        if colours.transfer in HDR:
+            tone_map = self.folder / "tonemap.cube"
+            write_tone_map(colours.primaries, colours.transfer, tone_map)
+            self.look = replace(self.look, tone_map=tone_map)
+            return {}
+        self.primaries, self.transfer = colours.primaries, colours.transfer
+        if self.grade is None:
+            return {}
+        shots = {}
+        for slot in self.slots:
+            shots.setdefault(self.clips[slot.clip]["shot"], []).append(self._pictures(slot))
+        luts = self.grade.luts([np.concatenate(pictures) for pictures in shots.values()])
+        best = self.clips[self.best.clip]["shot"]
+        files = {}
+        for shot, lut in zip(shots, luts, strict=True):
+            name = f"grade-{shot}.cube" if len(shots) > 1 else "grade.cube"
+            self.cubes[shot] = files[name] = self.folder / name
+            write_cube(lut, files[name])
+        if len(shots) > 1:
+            files["grade.cube"] = self.folder / "grade.cube"
+            files["grade.cube"].write_bytes(self.cubes[best].read_bytes())
+        return files
+
+    def _pictures(self, slot: Slot) -> np.ndarray:
+        """A few frames of a clip u8[n, S, S, 3], ungraded."""
+        look = replace(self.look, width=GRADE_PX, height=GRADE_PX, squash=True)
+        with closing(self._span(slot)) as frames:
+            wanted = pick(frames, [int(share * slot.count) for share in GRADE_AT])
+            return np.stack([frame.to_ndarray() for frame in finish(wanted, look)])
+
+    def _finished(self, slot: Slot) -> Iterator[av.VideoFrame]:
+        shot = self.clips[slot.clip]["shot"]
+        return finish(self._span(slot), replace(self.look, cube=self.cubes.get(shot)))
+
+    def _write(self, path: Path, slots: Sequence[Slot], poster: _Poster | None) -> Level | None:
+        """One file from slots that begin at 0; the level of its sound."""
+        sound, level = self._sound(slots)
+        form = Form(
+            width=self.look.width,
+            height=self.look.height,
+            fps=self.fps,
+            encoder=self.encoder,
+            crf=self.settings.crf,
+            preset=self.settings.preset,
+            primaries=self.primaries,
+            transfer=self.transfer,
+        )
+        writer = ReelWriter(path, form, chapters(slots, self.fps), sound)
+        firsts = {slot.first for slot in slots}
+        still = next((s.first + s.count // 2 for s in slots if poster and s.clip == poster.clip), None)
+        try:
+            for number, frame in enumerate(joined(slots, self._finished, self.blend)):
+                if number == still:
+                    write_jpeg(frame, poster.path)
+                writer.add(frame, key=number in firsts)
+            writer.close()
+        finally:
+            writer.abandon()
+        check(path, slots[-1].end, self.fps, sound is not None)
+        if sound:
+            sound.unlink()
+        return level
+
+    def _sound(self, slots: Sequence[Slot]) -> tuple[Path | None, Level | None]:
+        if not self.row["probe"]["audio_codec"]:
+            return None, None
+        scratch, path = self.folder / "sound.f32", self.folder / "sound.m4a"
+        settings = MasterSettings(
+            loudness_lufs=self.settings.loudness_lufs,
+            true_peak_dbtp=self.settings.true_peak_dbtp,
+            bitrate=self.settings.audio_bitrate,
+        )
+        try:
+            samples = assemble(
+                self.row["uri"], slots, self.fps, self.settings.crossfade_s, scratch, self.limits
+            )
+            return path, master(samples, path, settings)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+def joined(
+    slots: Sequence[Slot],
+    open_slot: Callable[[Slot], Iterator[av.VideoFrame]],
+    blend: Callable[..., np.ndarray],
+) -> Iterator[av.VideoFrame]:
+    """All frames of the reel. Where slots overlap, both are read in step and blended as RGB."""
+    leaving: Iterator[av.VideoFrame] = iter(())
+    left = 0
+    for slot in slots:
+        entering = open_slot(slot)
+        # What the slot before has before this one begins.
+        yield from itertools.islice(leaving, left - slot.overlap)
+        for number in range(slot.overlap):
+            phase = (number + 1) / (slot.overlap + 1)
+            a, b = to_rgb(next(leaving)), to_rgb(next(entering))
+            yield from_rgb(blend(a, b, slot.effect, phase, seed=slot.clip))
+        leaving, left = entering, slot.count - slot.overlap
+    yield from leaving
+
+
+def dissolve(a: np.ndarray, b: np.ndarray, effect: str, phase: float, seed: int = 0) -> np.ndarray:
+    """The plain transition, whatever effect was asked for: a mix of both frames u8[H, W, 3]."""
+    return (a * np.float32(1 - phase) + b * np.float32(phase) + 0.5).astype(np.uint8)
+
+
+def pick(
+    frames: Iterator[tuple[av.VideoFrame, int]], numbers: Sequence[int]
+) -> Iterator[tuple[av.VideoFrame, int]]:
+    """The frames that are shown at these places of a span, each once; stops reading after the last."""
+    wanted, shown = sorted(set(numbers)), 0
+    for frame, times in frames:
+        shown += times
+        if wanted and wanted[0] < shown:
+            yield frame, 1
+            wanted = [number for number in wanted if number >= shown]
+        if not wanted:
+            return
+
+
+def chapters(slots: Sequence[Slot], fps: Fraction) -> list[Chapter]:
+    """One per edit, named by where in the source it comes from."""
+    ends = [slot.first for slot in slots[1:]] + [slots[-1].end]
+    return [
+        Chapter(float(slot.first / fps), float(end / fps), f"Clip {slot.clip} from {clock(slot.start_s)}")
+        for slot, end in zip(slots, ends, strict=True)
+    ]
+
+
+def clock(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def check(path: Path, frames: int, fps: Fraction, sound: bool) -> None:
+    """Raises Failed unless the file holds what the edit list says."""
+    with av.open(str(path)) as file:
+        video = file.streams.video[0]
+        length_s = float(video.duration * video.time_base)
+        audios = file.streams.audio
+        audio_s = float(audios[0].duration * audios[0].time_base) if audios else None
+        if video.frames != frames or abs(length_s - frames / fps) > 0.5 / fps:
+            raise Failed(
+                f"{path.name} has {video.frames} frames in {length_s:.3f} s; it should have {frames}"
+            )
+        if sound != bool(audios):
+            raise Failed(f"{path.name} should have {'a' if sound else 'no'} sound track")
+        if audio_s is not None and abs(audio_s - length_s) > MAX_ENDS_APART_S:
+            raise Failed(f"{path.name}: picture ends at {length_s:.3f} s, sound at {audio_s:.3f} s")

@@ -1,0 +1,189 @@
+"""Importance and novelty of every sample of a whole video.
+
+in   times_s     float64 [N]     features  float16 [N, D]     motion  float32 [N]
+     loudness    float32 [M]     LUFS per half second from the start; empty without audio
+out  importance  float32 [N]     in [0, 1], learned; spread over every video that has any contrast at all
+     novelty     float32 [N]     in [0, 1], unlearned: how unlike most of the video a sample looks
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from stages.features import FeatureSettings
+from stages.nn import cnn, scorer
+from stages.nn.device import pick_device
+from stages.nn.weights import Bundle, BundleError
+from stages.settings import Settings
+
+SIGNALS = 6
+LOUDNESS_STEP_S = 0.5
+SILENCE_LUFS = -60.0
+# A broken clock may jump by hours: longer pauses between samples count as this.
+MAX_GAP_S = 5.0
+CHUNK = 4096
+
+
+class ScoreSettings(Settings):
+    kind: Literal["lstm", "gru", "rnn", "novelty"] = Field(
+        "lstm", description="of the scorer; novelty needs no trained scorer, and works with any features"
+    )
+    contrast: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of the score that ranks within the video; the rest compares videos",
+    )
+    typical_share: float = Field(
+        0.2, gt=0, lt=1, description="a sample is typical if this share of its video looks like it"
+    )
+
+
+class Score:
+    """Holds the scorer; a call adds `importance` and `novelty` to the row of a whole video.
+
+    Raises BundleError if the scorer was trained on other features than `features` says.
+    """
+
+    def __init__(
+        self, settings: ScoreSettings, bundle: Bundle, features: FeatureSettings = FeatureSettings()
+    ):
+        self.settings, self.device = settings, pick_device()
+        self.net = None
+        if settings.kind != "novelty":
+            check_features(bundle, features)
+            self.net = scorer.load(bundle, settings.kind).to(self.device)
+            self.rate_hz = bundle.card("scorer")["settings"]["rate_hz"]
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        features_ND, motion, times_s = row["features"], row["motion"], row["times_s"]
+        new = novelty(features_ND, self.settings.typical_share)
+        if self.net is None:
+            return row | {"importance": new.copy(), "novelty": new}
+        if len(times_s) and features_ND.shape[1] != self.net.shape.features_width:
+            raise BundleError(
+                f"the features are {features_ND.shape[1]} wide, the scorer was trained on "
+                f"{self.net.shape.features_width}: set features.kind to what it was trained on"
+            )
+        signals_NS = signals(features_ND, motion, loudness_at(times_s, row["loudness"]), new)
+        index, clock, steps = grid(times_s, self.rate_hz)
+        if not len(index):
+            return row | {"importance": np.empty(0, np.float32), "novelty": new}
+        logits = self.net.score(torch.from_numpy(features_ND[index]), torch.from_numpy(signals_NS[index]))
+        logits_N = np.interp(clock, steps, logits.numpy())
+        return row | {"importance": importance(logits_N, self.settings.contrast), "novelty": new}
+
+
+def check_features(bundle: Bundle, features: FeatureSettings) -> None:
+    """Raises BundleError, in words for the operator, unless the scorer was trained on these features."""
+    trained = bundle.card("scorer")["settings"]["features"]
+    width = cnn.width(bundle, features.kind)
+    if (trained["kind"], trained["width"], trained["weights"]) == (features.kind, width, features.weights):
+        return
+    raise BundleError(
+        f"{bundle.uri}: the scorer was trained on {trained['kind']} features ({trained['width']} wide, "
+        f"weights: {trained['weights']}), the settings ask for {features.kind} ({width} wide, weights: "
+        f"{features.weights}): set features back, train a scorer with `reelmap train scorer "
+        f"--set features.kind={features.kind}`, or set score.kind to novelty"
+    )
+
+
+def novelty(features_ND: np.ndarray, typical_share: float, landmarks: int = 256) -> np.ndarray:
+    """How unlike most of its video each sample is, float32 [N] in [0, 1].
+
+    The cosine distance within which a sample finds `typical_share` of the video, for which evenly spaced
+    landmarks stand: N x 256 distances, not N x N. Stretched over the video's own range, but a video that
+    hardly changes stays low everywhere.
+    """
+    count = len(features_ND)
+    if count < 2:
+        return np.zeros(count, np.float32)
+    marks = unit(features_ND[np.linspace(0, count - 1, min(count, landmarks)).round().astype(int)])
+    nearest = min(len(marks) - 1, max(1, round(typical_share * len(marks))))
+    distance = np.empty(count, np.float32)
+    for start in range(0, count, CHUNK):
+        apart = 1 - unit(features_ND[start : start + CHUNK]) @ marks.T
+        distance[start : start + CHUNK] = np.partition(apart, nearest, axis=1)[:, nearest]
+    return stretch(distance, least=0.02)
+
+
+def stretch(values: np.ndarray, least: float) -> np.ndarray:
+    """Values over their own range in [0, 1]; a range below `least` is not blown up to fill it."""
+    low, high = np.percentile(values, (2, 98))
+    return np.clip((values - low) / max(high - low, least), 0, 1).astype(np.float32)
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    wide = features.astype(np.float32)
+    return wide / np.maximum(np.linalg.norm(wide, axis=-1, keepdims=True), 1e-6)
+
+
+def loudness_at(times_s: np.ndarray, loudness: np.ndarray) -> np.ndarray:
+    """LUFS at each sample, float32 [N]; empty without audio."""
+    if not len(loudness):
+        return np.empty(0, np.float32)
+    index = np.clip((times_s / LOUDNESS_STEP_S).astype(int), 0, len(loudness) - 1)
+    return loudness[index].astype(np.float32)
+
+
+def signals(features_ND: np.ndarray, motion: np.ndarray, loudness: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """What the scorer sees beside the features, float32 [N, 6], each column roughly within -2 to 2.
+
+    motion as such, motion against the video, loudness against the video, whether there is audio, novelty, and
+    the change of the picture's vector since the sample before
+    """
+    moved = np.log(motion.astype(np.float32) + 1e-3)
+    relative = np.clip((moved - middle(moved)) / max(spread(moved), 0.25), -3, 3)
+    columns = np.zeros((len(motion), SIGNALS), np.float32)
+    columns[:, 0] = (moved + 4.5) / 1.5
+    columns[:, 1] = relative
+    heard = loudness[loudness > SILENCE_LUFS]
+    if len(heard):
+        columns[:, 2] = np.clip((loudness - middle(heard)) / max(spread(heard), 2.0), -3, 3)
+        columns[:, 3] = 1
+    columns[:, 4] = 2 * new - 1
+    for start in range(0, len(features_ND) - 1, CHUNK):
+        vectors = unit(features_ND[start : start + CHUNK + 1])
+        columns[start + 1 : start + len(vectors), 5] = 4 * (1 - np.sum(vectors[1:] * vectors[:-1], axis=1))
+    return columns
+
+
+def middle(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def spread(values: np.ndarray) -> float:
+    """Half of 16th to 84th percentile: the standard deviation of a bell curve, unmoved by outliers."""
+    return float(np.diff(np.percentile(values, (16, 84)))[0] / 2) if len(values) else 0.0
+
+
+def grid(times_s: np.ndarray, rate_hz: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Samples at any times -> even steps at the rate that the scorer was trained at.
+
+    Returns the nearest sample of each step [T], the samples' times [N] and the steps' times [T] on a clock
+    without long pauses.
+    """
+    if not len(times_s):
+        return np.empty(0, int), np.empty(0), np.empty(0)
+    clock = np.concatenate([[0.0], np.cumsum(np.clip(np.diff(times_s), 0, MAX_GAP_S))])
+    steps = np.arange(int(clock[-1] * rate_hz + 1e-6) + 1) / rate_hz
+    after = np.clip(np.searchsorted(clock, steps), 1, max(1, len(clock) - 1))
+    after = np.minimum(after, len(clock) - 1)
+    before = np.maximum(after - 1, 0)
+    index = np.where(steps - clock[before] <= clock[after] - steps, before, after)
+    return index, clock, steps
+
+
+def importance(logits: np.ndarray, contrast: float) -> np.ndarray:
+    """Logits [N] of one video -> float32 [N] in [0, 1].
+
+    A mix of the probability, which compares videos, and of its place between the video's own extremes: a
+    film that is all action would else score 1 from end to end, and nothing could be chosen from it.
+    """
+    absolute = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    if len(logits) < 2:
+        return absolute.astype(np.float32)
+    relative = stretch(logits, least=0.2)
+    return ((1 - contrast) * absolute + contrast * relative).astype(np.float32)

@@ -1,0 +1,141 @@
+"""The edit list: as long as asked, made of the best clips, in order, and never out of its shot."""
+
+import itertools
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from stages.cut import Cut, CutSettings, choose, reel_seconds, segment, target_seconds, trim
+
+
+def scored(duration_s: float, cuts_s: list[float], rng: np.random.Generator, luma: float = 0.5) -> dict:
+    times = np.arange(0, duration_s, 0.5)
+    count = len(times)
+    return {
+        "times_s": times,
+        "features": rng.normal(size=(count, 8)).astype(np.float16),
+        "importance": rng.uniform(size=count).astype(np.float32),
+        "novelty": rng.uniform(size=count).astype(np.float32),
+        "motion": rng.uniform(size=count).astype(np.float32),
+        "luma": np.full(count, luma, np.float32),
+        "loudness": np.empty(0, np.float32),
+        "cuts_s": np.array(sorted(cuts_s)),
+        "thumbnails": [b"jpeg"] * count,
+        "duration_s": duration_s,
+        "shard_log": [{"start_s": 0.0}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("60s", 60), ("1m30s", 90), ("2h", 7200), ("1h2m3s", 3723), ("15%", 30), ("0.5s", 0.5)],
+)
+def test_lengths_are_read_as_people_write_them(text: str, seconds: float) -> None:
+    assert target_seconds(text, 200.0) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "0s", "0%", "ten", "-5s", "5x", "%"])
+def test_what_is_no_length_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="is not a length"):
+        CutSettings(target=text)
+
+
+def test_knapsack_finds_the_best_of_all_choices() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        score, seconds = rng.uniform(size=9), rng.integers(1, 10, 9).astype(float)
+        chosen = choose(score, seconds, 20.0)
+        assert seconds[chosen].sum() <= 20
+        subsets = itertools.chain.from_iterable(itertools.combinations(range(9), n) for n in range(10))
+        fitting = (list(s) for s in subsets if seconds[list(s)].sum() <= 20)
+        best = max((score[s] * seconds[s]).sum() for s in fitting)
+        assert (score * seconds)[chosen].sum() == pytest.approx(best)
+
+
+def test_clips_cover_the_video_without_gaps_and_stay_in_their_limits() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        end = rng.uniform(5, 300)
+        cuts = np.sort(rng.uniform(0, end, rng.integers(0, 60)))
+        clips = segment(cuts, 0.0, end, 1.2, 6.0)
+        starts, ends = np.array([c[1] for c in clips]), np.array([c[2] for c in clips])
+        assert (starts[0], ends[-1]) == (0.0, end)
+        assert starts[1:] == pytest.approx(ends[:-1])
+        lengths = ends - starts
+        assert lengths.min() >= 1.2 - 1e-9
+        # A shot between once and twice the least length cannot be split.
+        assert lengths.max() <= 6.0 + 1.2
+
+
+def test_shots_begin_at_cuts() -> None:
+    clips = segment(np.array([2.0, 2.3, 7.0]), 0.0, 9.5, 1.0, 10.0)
+    assert [(clip[1], clip[2]) for clip in clips] == [(0.0, 2.0), (2.0, 7.0), (7.0, 9.5)]
+
+
+@pytest.mark.parametrize("transitions", [(), ("whip", "spin")])
+def test_reel_is_as_long_as_asked(transitions: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(3)
+    for trial in range(120):
+        duration = rng.uniform(1.5, 400)
+        row = scored(duration, list(rng.uniform(0, duration, int(duration / rng.uniform(1, 20)))), rng)
+        cut = Cut(CutSettings(target=["20s", "60s", "15%", "5s"][trial % 4]), transitions, 0.5)
+        done = cut(row)
+        assert reel_seconds(done["edits"]) == pytest.approx(done["target_s"], abs=0.1)
+        assert done["target_s"] <= duration
+
+
+def test_edits_are_in_time_order_inside_their_clips_and_end_to_end() -> None:
+    rng = np.random.default_rng(4)
+    row = scored(120.0, list(rng.uniform(0, 120, 25)), rng)
+    done = Cut(CutSettings(target="20s"), ("whip",), 0.4)(row)
+    edits, clips = done["edits"], {clip["clip"]: clip for clip in done["clips"]}
+    at = 0.0
+    for edit in edits:
+        clip = clips[edit["clip"]]
+        assert clip["chosen"]
+        assert clip["start_s"] - 1e-6 <= edit["source_start_s"] < edit["source_end_s"] <= clip["end_s"] + 1e-6
+        assert edit["reel_start_s"] == pytest.approx(at - edit["transition_s"])
+        at = edit["reel_start_s"] + edit["source_end_s"] - edit["source_start_s"]
+    assert edits[0]["transition_s"] == 0
+    assert [edit["source_start_s"] for edit in edits] == sorted(edit["source_start_s"] for edit in edits)
+    assert at == pytest.approx(reel_seconds(edits))
+
+
+def test_pieces_of_one_take_are_joined_without_an_effect() -> None:
+    row = scored(30.0, [], np.random.default_rng(5))
+    row["importance"][:] = 0.1
+    row["importance"][20:36] = 1.0  # 10 s to 18 s
+    row["novelty"][:] = 0.0
+    edits = Cut(CutSettings(target="8s"), ("whip",), 0.4)(row)["edits"]
+    touching = [b for a, b in itertools.pairwise(edits) if abs(a["source_end_s"] - b["source_start_s"]) < 1e-6]
+    assert touching
+    assert all(edit["transition"] == "cut" and edit["transition_s"] == 0 for edit in touching)
+
+
+def test_the_important_part_is_chosen_and_says_why() -> None:
+    rng = np.random.default_rng(6)
+    row = scored(100.0, [10.0 * k for k in range(1, 10)], rng)
+    row["importance"][:] = 0.05
+    row["importance"][80:100] = 0.95  # 40 s to 50 s
+    done = Cut(CutSettings(target="10s", novelty_share=0.0), (), 0.0)(row)
+    assert all(39.9 <= edit["source_start_s"] < 50 for edit in done["edits"])
+    best = min((c for c in done["clips"] if c["chosen"]), key=lambda c: c["clip"])
+    assert "learned importance" in best["why"]
+
+
+def test_black_clips_are_left_out() -> None:
+    row = scored(40.0, [20.0], np.random.default_rng(7))
+    row["importance"][:40] = 1.0
+    row["luma"][:40] = 0.0
+    done = Cut(CutSettings(target="10s"), (), 0.0)(row)
+    assert all(edit["source_start_s"] >= 20 for edit in done["edits"])
+    assert done["clips"][0]["why"] == "black picture"
+
+
+def test_trimming_keeps_the_seam_of_a_run_closed() -> None:
+    spans = np.array([[0.0, 4.0], [4.0, 8.0], [20.0, 24.0]])
+    trimmed = trim(spans, np.array([False, True, False]), 3.0, 1.0)
+    assert trimmed[0, 1] == trimmed[1, 0] == 4.0
+    assert (trimmed[:, 1] - trimmed[:, 0]).sum() == pytest.approx(9.0)
+    assert ((trimmed[:, 1] - trimmed[:, 0]) >= 1.0).all()

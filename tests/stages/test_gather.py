@@ -1,0 +1,89 @@
+"""A video leaves when its last shard has come, once, whatever the order."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from stages.failure import Dropped, Failed
+from stages.gather import Gather, merge
+
+
+def shard(number: int, shards: int, video_id: str = "v", frames: int = 100, header_s: float | None = None) -> dict:
+    start = 10.0 * number
+    return {
+        "video_id": video_id,
+        "failure": None,
+        "probe": {"duration_s": header_s or 10.0 * shards},
+        "shard": number,
+        "shards": shards,
+        "start_s": start,
+        "end_s": start + 10 if number + 1 < shards else np.inf,
+        "times_s": start + np.arange(0, 10, 0.5),
+        "features": np.full((20, 3), number, np.float16),
+        "codes": [b"code"] * 20,
+        "thumbnails": [b"jpeg"] * 20,
+        "motion": np.zeros(20, np.float32),
+        "luma": np.zeros(20, np.float32),
+        "cuts_s": np.array([start + 1.0]),
+        "loudness": np.full(19 if number == 0 else 20, -20.0 - number, np.float32),
+        "end_of_video_s": start + 10,
+        "frames_decoded": frames,
+        "log": {"shard": number, "start_s": start, "end_s": start + 10},
+    }
+
+
+def test_any_order_gives_the_same_video() -> None:
+    for order in itertools.permutations(range(3)):
+        gather = Gather(0.95)
+        results = [gather(shard(number, 3)) for number in order]
+        assert results[:2] == [None, None]
+        video = results[2]
+        assert video["times_s"] == pytest.approx(np.arange(0, 30, 0.5))
+        assert video["features"][:, 0] == pytest.approx(np.repeat([0, 1, 2], 20))
+        assert video["cuts_s"] == pytest.approx([1, 11, 21])
+        assert video["duration_s"] == 30
+        assert len(video["codes"]) == len(video["thumbnails"]) == 60
+
+
+def test_loudness_stays_on_its_half_seconds_where_a_shard_lacks_one() -> None:
+    video = merge([shard(number, 3) for number in range(3)], 0.95)
+    assert len(video["loudness"]) == 60
+    assert video["loudness"][[0, 19, 20, 40]] == pytest.approx([-20, -20, -21, -22])
+
+
+def test_shard_that_comes_twice_counts_once() -> None:
+    gather = Gather(0.95)
+    assert gather(shard(0, 2)) is None
+    assert gather(shard(0, 2)) is None
+    assert len(gather(shard(1, 2))["times_s"]) == 40
+    assert gather(shard(1, 2)) is None
+    assert gather(shard(0, 2)) is None
+
+
+def test_failed_shard_fails_its_video_once_and_no_other() -> None:
+    gather = Gather(0.95)
+    broken = shard(1, 3) | {"failure": {"reason": "damaged"}}
+    assert gather(shard(0, 3)) is None
+    assert gather(shard(0, 1, video_id="w"))["video_id"] == "w"
+    assert gather(broken)["failure"]["reason"] == "damaged"
+    assert gather(shard(2, 3)) is None
+    assert gather(broken) is None
+
+
+def test_nothing_is_kept_of_a_video_that_is_done() -> None:
+    gather = Gather(0.95)
+    for number in range(50):
+        gather(shard(0, 2, video_id=str(number)))
+        gather(shard(1, 2, video_id=str(number)))
+    assert not gather._waiting
+
+
+def test_video_that_mostly_cannot_be_decoded_fails() -> None:
+    with pytest.raises(Failed, match=r"20\.0 s of 60\.0 s"):
+        merge([shard(0, 2, header_s=60.0), shard(1, 2, header_s=60.0)], 0.95)
+
+
+def test_single_frame_is_dropped() -> None:
+    with pytest.raises(Dropped, match="too short"):
+        merge([shard(0, 1, frames=1)], 0.95)
