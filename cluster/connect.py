@@ -22,6 +22,8 @@ def connection(address: str | None) -> Iterator[None]:
     if ray.is_initialized():  # a caller that manages Ray itself: a test session, a notebook, a submitted job
         yield
         return
+    # Ray says of every actor pool, on standard error, that its arguments lie in the object store.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": bool(os.environ.get("REELMAP_WORKER_LOGS"))}
     if address:
         ray.init(address=address, **quiet)

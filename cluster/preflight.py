@@ -15,6 +15,6 @@ def check_cluster(plan: Plan) -> None:
     for name, wanted in plan.demand().items():
         if have.get(name, 0) + 1e-9 < wanted:
             raise ClusterTooSmall(
-                f"the plan wants {wanted:g} {name}, the cluster has {have.get(name, 0):g}: add a node, or start "
-                f"Ray with more (ray start --num-{name.lower()}s)"
+                f"the plan wants {wanted:g} {name}, the cluster has {have.get(name, 0):g}: add a node, or "
+                f"start Ray with more (ray start --num-{name.lower()}s)"
             )

@@ -5,7 +5,12 @@ import sys
 import click
 
 # Flags that are settings: their place in the tree.
-CUT_FLAGS = {"target": "cut.target", "min_clip": "cut.min_clip_s", "max_clip": "cut.max_clip_s", "clips": "render.clips"}
+CUT_FLAGS = {
+    "target": "cut.target",
+    "min_clip": "cut.min_clip_s",
+    "max_clip": "cut.max_clip_s",
+    "clips": "render.clips",
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -17,13 +22,19 @@ def main() -> None:
 @main.command()
 @click.argument("library")
 @click.argument("output")
-@click.option("--target", metavar="LENGTH", help="Length of a reel: 60s, 1m30s, or a share of the video: 15%.")
+@click.option(
+    "--target", metavar="LENGTH", help="Length of a reel: 60s, 1m30s, or a share of the video: 15%."
+)
 @click.option("--min-clip", type=float, metavar="SECONDS", help="Shortest clip.")
 @click.option("--max-clip", type=float, metavar="SECONDS", help="Longest clip.")
-@click.option("--clips", is_flag=True, default=None, help="Also write every chosen clip as a file of its own.")
+@click.option(
+    "--clips", is_flag=True, default=None, help="Also write every chosen clip as a file of its own."
+)
 @click.option("--transitions", metavar="NAMES", help="whip,spin,... or cut for hard cuts only.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be given again.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not the files that match; may be given again.")
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Not the files that match; may be given again."
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N videos.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings in a YAML file.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting: decode.fps=4.")
@@ -64,11 +75,32 @@ def highlights(
 
 
 @main.command()
+@click.argument("folder", type=click.Path(file_okay=False))
+def demo(folder: str) -> None:
+    """Render a small library into FOLDER/library and make its reels in FOLDER/output."""
+    from pathlib import Path
+
+    from jobs.demo import render_demo_library
+    from jobs.highlights import SOME_FAILED, Options
+    from jobs.highlights import highlights as job
+
+    library, output = Path(folder, "library"), Path(folder, "output")
+    render_demo_library(library)
+    code = job(Options(str(library), str(output), flags=(("cut.target", "12s"),)))
+    if code == SOME_FAILED:
+        click.echo("(one file of the demo is broken on purpose: see the failures in the report)", err=True)
+        code = 0
+    sys.exit(code)
+
+
+@main.command()
 @click.argument("model", type=click.Choice(["features", "scorer", "colour", "effects", "codec"]))
 @click.option("--data", required=True, metavar="DIR", help="Folder of training data.")
 @click.option("--out", required=True, metavar="BUNDLE", help="Bundle (folder) that the model is written to.")
 @click.option("--from", "start", metavar="BUNDLE", help="Bundle to start from.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Training settings: minutes=30.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Training settings: minutes=30."
+)
 def train(model: str, data: str, out: str, start: str | None, assignments: tuple[str, ...]) -> None:
     """Train MODEL and write it into a bundle with its measured quality."""
     import json

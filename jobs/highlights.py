@@ -11,10 +11,11 @@ from cluster.plan import make_plan
 from cluster.preflight import ClusterTooSmall, check_cluster
 from pipeline import storage, tables
 from pipeline.config import Settings, load_settings
+from pipeline.lease import Busy, lease
 from pipeline.library import LibraryError, list_library
 from pipeline.progress import clock, make_console
 from pipeline.report import write_report
-from pipeline.run import Job, Outcome, make_job, run
+from pipeline.run import Job, Outcome, make_job, new_run_id, run
 from stages.colour import Grade
 from stages.compress import Compress
 from stages.container import open_source
@@ -62,12 +63,15 @@ def highlights(options: Options) -> int:
             return DONE
         if not todo:
             return finish(job, None, say)
-        with connection(options.address):
-            plan = make_plan(cores(options.address), gpus(), todo)
-            check_cluster(plan)
-            outcome = run(job, plan, console)
-        return finish(job, outcome, say)
-    except (ValueError, LibraryError, storage.StorageError, ConnectionError, ClusterTooSmall) as error:
+        run_id = new_run_id()
+        with lease(job.output, run_id):
+            tables.sweep(job.output)
+            with connection(options.address):
+                plan = make_plan(cores(options.address), gpus(), todo)
+                check_cluster(plan)
+                outcome = run(job, run_id, plan, console)
+            return finish(job, outcome, say)
+    except (ValueError, LibraryError, storage.StorageError, Busy, ConnectionError, ClusterTooSmall) as error:
         say(f"reelmap: {error}")
         return COULD_NOT_START
 
@@ -93,7 +97,9 @@ def check_models(settings: Settings, bundle: Bundle) -> None:
     Effects(settings.effects, bundle)
     trained = bundle.card("features")["settings"].get("colour", "rgb")
     if settings.features.weights == "bundle" and settings.decode.colour != trained:
-        raise BundleError(f"decode.colour is {settings.decode.colour}; the bundle's features were trained on {trained}")
+        raise BundleError(
+            f"decode.colour is {settings.decode.colour}; the bundle's features were trained on {trained}"
+        )
 
 
 def dry_run(job: Job, say: Say) -> None:
@@ -107,7 +113,9 @@ def dry_run(job: Job, say: Say) -> None:
     with ThreadPoolExecutor(8) as pool:
         known = [
             (row["size_bytes"], seconds)
-            for row, seconds in zip(some, pool.map(lambda row: header_seconds(row["uri"], job.settings), some), strict=True)
+            for row, seconds in zip(
+                some, pool.map(lambda row: header_seconds(row["uri"], job.settings), some), strict=True
+            )
             if seconds is not None
         ]
     if known:

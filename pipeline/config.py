@@ -43,7 +43,7 @@ class Settings(base.Settings):
     bundle: str | None = Field(None, description="URI of the model bundle; none: the one in the package")
 
     def key(self, bundle: Bundle) -> str:
-        """Hash of everything that changes the result: settings of the stages, weights, and the code's version."""
+        """Hash of everything that changes the result: the stages' settings, weights, the code's version."""
         parts = self.model_dump(mode="json", exclude={"library", "limits", "bundle"})
         text = json.dumps([RESULT_VERSION, parts, bundle.key()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,6 +4,7 @@ Rows stream: the first reel is out while the library is still being read. Decode
 boundary only, decode -> look; full-size frames never leave the render actor.
 """
 
+import logging
 import math
 import tempfile
 from collections.abc import Callable
@@ -58,7 +59,9 @@ def build(todo: pa.Table, settings: Settings, plan: Plan, publish: Publish, repo
     ds = _actors(ds, "gather", Gather, coverage, GATHERED, reporter, plan.actors(1), sees_failures=True)
     ds = _actors(ds, "score", make_score, (settings,), SCORED, reporter, plan.actors(plan.score))
     render = plan.actors(plan.render, plan.gpu_share)
-    ds = _actors(ds, "render", make_render, (settings, publish.output, plan.threads), RENDERED, reporter, render)
+    ds = _actors(
+        ds, "render", make_render, (settings, publish.output, plan.threads), RENDERED, reporter, render
+    )
     return ds.map_batches(
         _named("publish", publish),
         batch_size=plan.publish_rows,
@@ -100,6 +103,7 @@ def make_render(settings: Settings, output: str, threads: int) -> Stage:
 
 def configure() -> None:
     """Every knob of Ray Data that the flow relies on; `context_facts` goes into runs/."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False

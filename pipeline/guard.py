@@ -1,4 +1,4 @@
-"""Runs a stage on the rows of a block. What a stage raises becomes the row's `failure`, and the run goes on."""
+"""Runs a stage on the rows of a block: what it raises becomes the row's `failure`, and the run goes on."""
 
 import time
 import traceback
@@ -20,7 +20,9 @@ TRACE_LINES = 30
 class Guard:
     """Maps a table of rows to one-row tables of `schema`."""
 
-    def __init__(self, name: str, stage: Stage, schema: pa.Schema, reporter: Reporter, sees_failures: bool = False):
+    def __init__(
+        self, name: str, stage: Stage, schema: pa.Schema, reporter: Reporter, sees_failures: bool = False
+    ):
         self.name, self.stage, self.schema = name, stage, schema
         self.reporter, self.sees_failures = reporter, sees_failures
 
@@ -30,14 +32,11 @@ class Guard:
                 yield to_table([row], self.schema)
                 continue
             wall, cpu = time.perf_counter(), time.process_time()
+            out: dict[str, Any] | None = None
             for out in self._apply(row):
                 yield to_table([out], self.schema)
-            self.reporter.add(
-                self.name,
-                row,
-                wall_s=time.perf_counter() - wall,
-                cpu_s=time.process_time() - cpu,
-            )
+            seconds = (time.perf_counter() - wall, time.process_time() - cpu)
+            self.reporter.add(self.name, out or row, *seconds)
 
     def _apply(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         try:

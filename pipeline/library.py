@@ -35,6 +35,8 @@ VIDEO_EXTENSIONS = (
     *("flv", "f4v", "wmv", "asf", "ogv", "mxf", "3gp", "3g2", "dv", "y4m"),
 )
 
+_PAGE_KEYS = 1000  # the most that S3 gives at once
+
 SCHEMA = pa.schema(
     [
         pa.field("uri", pa.string(), nullable=False),
@@ -77,18 +79,18 @@ def list_library(
 ) -> pa.Table:
     """The videos below `uri`, or the one file that `uri` names, sorted by URI.
 
-    What lies under `output` is ours and no video of the library.
+    Reels that were made before, under `output`/media/, are no videos of the library.
     Hidden files and folders are skipped, symbolic links are followed once. An empty table means that
     nothing matched. Raises LibraryError when the library is not there or may not be read.
     """
     uri = absolute(uri)
     wanted = _filter(settings)
-    inside = absolute(output) + "/" if output else None
+    reels = absolute(output) + "/media/" if output else None
     try:
         entries = [
             entry
             for entry in _entries(uri)
-            if (not entry.path or wanted(entry.path)) and not (inside and entry.uri.startswith(inside))
+            if (not entry.path or wanted(entry.path)) and not (reels and entry.uri.startswith(reels))
         ]
     except (OSError, ValueError, ImportError, BotoCoreError, ClientError) as error:
         raise LibraryError(f"cannot list {shown(uri)}: {reason(error)}") from error
@@ -198,7 +200,7 @@ def _s3(filesystem: AbstractFileSystem, path: str) -> Iterator[Entry]:
     below, found = f"{prefix}/" if prefix else "", False
     more: dict[str, str] = {}
     while True:
-        page = filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=below, **more)
+        page = filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=below, MaxKeys=_PAGE_KEYS, **more)
         for item in page.get("Contents", []):
             found = True
             if "?versionId=" in item["Key"]:

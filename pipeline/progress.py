@@ -1,5 +1,6 @@
 """What a run has done so far: one small actor collects it from all stages, the driver shows it."""
 
+import contextlib
 import sys
 import threading
 import time
@@ -28,6 +29,8 @@ class Totals:
     """Sums over all stages and workers."""
 
     stages: dict[str, StageCount] = field(default_factory=lambda: defaultdict(StageCount))
+    probed_s: float = 0.0  # length of the videos whose header was read
+    probed: int = 0  # how many those are
     decoded_s: float = 0.0
 
 
@@ -41,7 +44,11 @@ class Meter:
         count.rows += 1
         count.wall_s += wall_s
         count.cpu_s += cpu_s
-        self.totals.decoded_s += seconds
+        if stage == "probe":
+            self.totals.probed += 1
+            self.totals.probed_s += seconds
+        elif stage == "decode":
+            self.totals.decoded_s += seconds
 
     def read(self) -> Totals:
         return self.totals
@@ -58,10 +65,11 @@ class Reporter:
 
 
 def _seconds(stage: str, row: dict[str, Any]) -> float:
-    if stage != "decode":
+    """Footage that a row of the stage stands for: a video after probe, a shard after decode."""
+    if stage not in ("probe", "decode") or row["failure"]:
         return 0.0
     length_s = row["probe"]["duration_s"] or 0.0
-    return max(0.0, min(row["end_s"], length_s) - row["start_s"])
+    return length_s if stage == "probe" else max(0.0, min(row["end_s"], length_s) - row["start_s"])
 
 
 @dataclass
@@ -113,10 +121,8 @@ class Display:
 
     def read(self) -> Totals:
         """The meter's totals; the last ones known if it is gone."""
-        try:
+        with contextlib.suppress(ray.exceptions.RayError):
             self.totals = ray.get(self.meter.read.remote(), timeout=5)
-        except ray.exceptions.RayError:
-            pass
         return self.totals
 
     def _run(self) -> None:
@@ -132,10 +138,15 @@ class Display:
 
     def line(self) -> str:
         counts, totals = self.counts, self.totals
-        return (
-            f"{counts.finished}/{counts.total} videos, {clock(totals.decoded_s)} decoded, {counts.clips} clips, "
-            f"{counts.failed + counts.dropped} failed or dropped, {self._speed()}, {self._left()} left"
+        parts = (
+            f"{counts.finished}/{counts.total} videos",
+            f"{clock(totals.decoded_s)} decoded",
+            f"{counts.clips} clips",
+            f"{counts.failed + counts.dropped} failed or dropped",
+            self._speed(),
+            f"{self._left()} left",
         )
+        return ", ".join(parts)
 
     def table(self) -> Table:
         counts, totals = self.counts, self.totals
@@ -152,14 +163,13 @@ class Display:
         return f"{self.totals.decoded_s / max(self.counts.elapsed_s, 1e-9):.1f} x real time"
 
     def _left(self) -> str:
-        """Time left at the speed so far, by videos and, inside a video, by footage decoded."""
-        counts = self.counts
-        mean_s = counts.video_s / counts.ok if counts.ok else 0.0
-        ahead = max(0.0, self.totals.decoded_s - counts.video_s) / mean_s if mean_s else 0.0
-        done = min(counts.total - 0.01, counts.finished + 0.5 * ahead)
-        if counts.finished == 0:
+        """Time left at the speed so far: decoding footage is half of the work, publishing it the other."""
+        counts, totals = self.counts, self.totals
+        if not totals.probed or not totals.probed_s:
             return "unknown time"
-        return clock(counts.elapsed_s * (counts.total - done) / done)
+        total_s = totals.probed_s / totals.probed * counts.total
+        done = min(0.999, (totals.decoded_s + counts.video_s) / (2 * total_s))
+        return clock(counts.elapsed_s * (1 - done) / done) if done > 0 else "unknown time"
 
 
 def clock(seconds: float) -> str:

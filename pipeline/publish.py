@@ -15,7 +15,7 @@ MEDIA = "media"
 
 
 def upload(output: str, row: dict[str, Any]) -> dict[str, Any]:
-    """Copies the files of a rendered video to media/VIDEO_ID/ and returns its reel, with address and checksum."""
+    """Copies the files of a rendered video to media/VIDEO_ID/; returns its reel, with URI and checksum."""
     folder = f"{MEDIA}/{row['video_id']}"
     reel = row["files"]["reel.mp4"]
     for name, file in row["files"].items():
@@ -31,7 +31,7 @@ def upload(output: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 class Publish:
-    """Writes the rows of a batch as one part of `output`, and says in one short row each what was published."""
+    """Writes the rows of a batch as one part of `output`; one short row each says what was published."""
 
     def __init__(self, output: str, run_id: str, settings_key: str, codec: tuple[str, str], width: int):
         self.output, self.run_id, self.settings_key = output, run_id, settings_key

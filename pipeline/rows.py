@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.schema import EDIT, SHARD_LOG, TIMESTAMP
 
@@ -125,9 +126,7 @@ DECODED = _with(
     ("frames_decoded", pa.int32()),
     ("log", SHARD_LOG),
 )
-LOOKED = _with(
-    _without(DECODED, "frames"), ("features", TENSOR), ("codes", pa.list_(pa.large_binary()))
-)
+LOOKED = _with(_without(DECODED, "frames"), ("features", TENSOR), ("codes", pa.list_(pa.large_binary())))
 GATHERED = _with(
     _without(LOOKED, "shard", "start_s", "end_s", "end_of_video_s", "log"),
     ("duration_s", pa.float64()),
@@ -167,12 +166,17 @@ def to_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 
 def from_table(table: pa.Table) -> Iterator[dict[str, Any]]:
     """The rows of a table. Tensors are views of the table's memory and must not be written to."""
-    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    columns = {name: _whole(table[name]) for name in table.column_names}
     for index in range(len(table)):
         yield {
-            name: _tensor(column[index]) if column.type == TENSOR else column[index].as_py()
+            name: _tensor(column, index) if column.type == TENSOR else column[index].as_py()
             for name, column in columns.items()
         }
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    # combine_chunks copies even a single chunk.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _tensors(values: list[np.ndarray | None]) -> pa.StructArray:
@@ -196,8 +200,12 @@ def _tensors(values: list[np.ndarray | None]) -> pa.StructArray:
     )
 
 
-def _tensor(scalar: pa.StructScalar) -> np.ndarray | None:
-    if not scalar.is_valid:
+def _tensor(column: pa.StructArray, index: int) -> np.ndarray | None:
+    if not column[index].is_valid:
         return None
-    flat = np.frombuffer(scalar["data"].as_buffer(), np.dtype(scalar["dtype"].as_py()))
-    return flat.reshape(scalar["shape"].as_py())
+    dtype, shape, data = (pc.struct_field(column, name) for name in ("dtype", "shape", "data"))
+    # The bytes by their offsets: a scalar of Arrow would copy them.
+    _, offsets, values = data.buffers()
+    first, last = np.frombuffer(offsets, np.int64)[data.offset + index :][:2]
+    flat = np.frombuffer(values, np.uint8)[first:last] if values is not None else np.empty(0, np.uint8)
+    return flat.view(dtype[index].as_py()).reshape(shape[index].as_py())

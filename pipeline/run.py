@@ -1,7 +1,6 @@
 """One run: list - done -> plan -> flow -> publish, again for what was lost, then the record in runs/."""
 
 import json
-import os
 import platform
 import secrets
 from collections.abc import Iterator
@@ -56,14 +55,20 @@ class Outcome:
 def make_job(library: str, output: str, settings: Settings, bundle: Bundle, listed: pa.Table) -> Job:
     """Raises StorageError when OUTPUT cannot be read."""
     done = tables.done(output, settings.key(bundle))
-    todo = listed.filter(pc.invert(pc.is_in(listed["video_id"], value_set=pa.array(sorted(done), pa.string()))))
+    todo = listed.filter(
+        pc.invert(pc.is_in(listed["video_id"], value_set=pa.array(sorted(done), pa.string())))
+    )
     return Job(library, output, settings, bundle, listed, todo)
 
 
-def run(job: Job, plan: Plan, console: Any) -> Outcome:
-    """Does the job on the connected Ray. Every video of `todo` ends in `videos/`, unless it is interrupted."""
+def new_run_id() -> str:
+    """Sorts by time, and no two runs share it."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def run(job: Job, run_id: str, plan: Plan, console: Any) -> Outcome:
+    """Does the job on the connected Ray; unless interrupted, every video of `todo` ends in `videos/`."""
     started_at = datetime.now(UTC)
-    run_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     counts = Counts(total=len(job.todo), size_bytes=pc.sum(job.todo["size_bytes"]).as_py() or 0)
     publish = Publish(
         job.output,
@@ -109,7 +114,9 @@ def run(job: Job, plan: Plan, console: Any) -> Outcome:
         "video_hours_per_hour": counts.hours_per_hour,
         "stages": {name: vars(stage) for name, stage in totals.stages.items()},
     }
-    storage.write_bytes(storage.join(job.output, "runs", f"{run_id}.json"), json.dumps(record, indent=1).encode())
+    storage.write_bytes(
+        storage.join(job.output, "runs", f"{run_id}.json"), json.dumps(record, indent=1).encode()
+    )
     return Outcome(run_id, counts, interrupted, published)
 
 
@@ -147,7 +154,9 @@ def _attempts(
                     if result["video_id"] not in published:
                         published[result["video_id"]] = result["uri"]
                         yield result
-        except ray.exceptions.RayError as error:  # the whole topology fell, such as an actor that cannot start
+        except (
+            ray.exceptions.RayError
+        ) as error:  # the whole topology fell, such as an actor that cannot start
             why = str(error).strip().splitlines()[-1]
     for row in rows:
         if row["video_id"] not in published:
@@ -175,7 +184,7 @@ def _count(counts: Counts, result: dict[str, Any]) -> None:
 
 
 def _line(counts: Counts, result: dict[str, Any]) -> str:
-    name = os.path.basename(storage.shown(result["uri"]))
+    name = storage.shown(result["uri"]).rsplit("/", 1)[-1]
     place = f"[{counts.finished}/{counts.total}] {name}"
     if result["status"] == OK:
         return f"{place}: {result['reel_s']:.1f} s of {result['duration_s']:.1f} s, {result['clips']} clips"

@@ -153,7 +153,7 @@ def _runs(source: Source, start_s: float, end_s: float) -> Iterator[tuple[float,
 def _audio_frames(source: Source, from_s: float) -> Iterator[av.AudioFrame]:
     stream = source.audio
     try:
-        source.container.seek(source.ticks(max(0.0, from_s), stream), stream=stream, backward=True)
+        source.container.seek(source.ticks(from_s, stream), stream=stream, backward=True)
     except LIBAV_ERRORS:
         source.container.seek(0)
     packets = source.container.demux(stream)

@@ -28,7 +28,7 @@ class Compress:
             self.net = load_codec(bundle, settings.kind).to(pick_device())
             if not 0 <= settings.rate < self.net.rates:
                 raise ValueError(
-                    f"compress.rate is {settings.rate}; the {settings.kind} codec of {bundle.uri} "
+                    f"codec.rate is {settings.rate}; the {settings.kind} codec of {bundle.uri} "
                     f"has the rates 0 to {self.net.rates - 1}"
                 )
 

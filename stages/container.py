@@ -82,9 +82,7 @@ def open_source(uri: str, limits: LimitSettings = LimitSettings()) -> Iterator[S
             # "file:" so that a name such as "http:x.mp4" is a name and not a protocol.
             handle, target = None, f"file:{Path(path).absolute()}"
         else:
-            target = handle = filesystem.open(
-                path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead"
-            )
+            target = handle = filesystem.open(path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead")
         container = av.open(
             target, options=options, timeout=timeout if local else None, metadata_errors="replace"
         )
@@ -111,9 +109,7 @@ def _check(container: av.container.InputContainer, limits: LimitSettings) -> Sou
     if not video.width or not video.height:
         raise Failed("the video stream has no picture size")
     if video.width * video.height > limits.max_pixels:
-        raise Failed(
-            f"{video.width}x{video.height} pixels; limits.max_pixels is {limits.max_pixels}"
-        )
+        raise Failed(f"{video.width}x{video.height} pixels; limits.max_pixels is {limits.max_pixels}")
     if container.duration and container.duration / av.time_base > limits.max_duration_s:
         raise Failed(
             f"{container.duration / av.time_base:.0f} s long; limits.max_duration_s is "

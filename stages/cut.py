@@ -4,6 +4,7 @@ Which clips: 0/1 knapsack on score x seconds under a length budget (the summaris
 e.g. Gygli et al., ECCV 2014). Then lengths are trimmed or extended inside their shots to meet the target.
 """
 
+import itertools
 import re
 from typing import Any
 
@@ -59,11 +60,11 @@ def segment(cuts_s: np.ndarray, start_s: float, end_s: float, min_s: float, max_
         bounds.pop()
     bounds.append(end_s)
     clips = []
-    for shot, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for shot, (low, high) in enumerate(itertools.pairwise(bounds)):
         pieces = min(np.ceil((high - low) / max_s - 1e-9), np.floor((high - low) / min_s))
         pieces = max(1, int(pieces))
         edges = np.linspace(low, high, pieces + 1)
-        clips += [(shot, float(a), float(b)) for a, b in zip(edges, edges[1:], strict=False)]
+        clips += [(shot, float(a), float(b)) for a, b in itertools.pairwise(edges)]
     return clips
 
 

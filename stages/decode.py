@@ -6,7 +6,7 @@ out  times_s     float64 [N]           presentation time of each sampled frame
      luma        float32 [N]           mean luma, 0..1
      thumbnails  list of JPEG bytes    true aspect, one per sample
      cuts_s      float64 [C]           first frame of each new shot
-     loudness    float32 [M]           momentary loudness, LUFS, per half second from start_s; empty without audio
+     loudness    float32 [M]           momentary, LUFS, per half second from start_s; empty without audio
      end_of_video_s float              end of the last frame of the span (nan if it has none)
 
 A shard owns the frames from the first keyframe at or after its nominal start to the first keyframe at
@@ -50,7 +50,9 @@ class DecodeSettings(Settings):
     detector: Literal["adaptive", "content", "hash", "histogram"] = "adaptive"
     shard_seconds: float = Field(60.0, ge=2)
     shard_max_bytes: int = Field(48 << 20, description="of decoded pictures")
-    min_coverage: float = Field(0.95, ge=0, le=1, description="of the length in the header; less is a failure")
+    min_coverage: float = Field(
+        0.95, ge=0, le=1, description="of the length in the header; less is a failure"
+    )
 
     @cached_property
     def shard_s(self) -> float:
@@ -82,7 +84,9 @@ def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings)
             if reader.done:
                 break
             if time.monotonic() > deadline:
-                raise Failed(f"decoding takes longer than limits.shard_timeout_s = {limits.shard_timeout_s:g}")
+                raise Failed(
+                    f"decoding takes longer than limits.shard_timeout_s = {limits.shard_timeout_s:g}"
+                )
         reader.flush()
     samples = reader.samples
     side = settings.size
@@ -93,7 +97,9 @@ def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings)
         "luma": np.array(samples.luma, np.float32),
         "thumbnails": samples.thumbnails,
         "cuts_s": np.array(reader.shots.cuts_s, np.float64),
-        "loudness": reader.loudness.half_seconds(row["start_s"]) if reader.loudness else np.empty(0, np.float32),
+        "loudness": reader.loudness.half_seconds(row["start_s"])
+        if reader.loudness
+        else np.empty(0, np.float32),
         "end_of_video_s": reader.end_s,
         "frames_decoded": reader.frames,
         "log": {
@@ -144,7 +150,7 @@ class _ShardReader:
         wanted = (self.source.video, self.source.audio)
         for stream in self.source.container.streams:
             if stream not in wanted:
-                stream.discard = "all"
+                stream.discard = av.stream.Discard.all
 
     def packets(self) -> Iterator[av.Packet]:
         source = self.source
@@ -261,7 +267,9 @@ class _ShardReader:
 def _small_size(facts: dict[str, Any]) -> tuple[int, int]:
     """Width and height of the pictures that every decoded frame is compared in."""
     scale = 160 / max(facts["coded_width"], facts["coded_height"])
-    return tuple(max(16, round(side * min(1, scale))) for side in (facts["coded_width"], facts["coded_height"]))
+    return tuple(
+        max(16, round(side * min(1, scale))) for side in (facts["coded_width"], facts["coded_height"])
+    )
 
 
 def _thumbnail(picture: np.ndarray, aspect: float) -> bytes:

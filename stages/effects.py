@@ -22,7 +22,7 @@ from stages.nn.gan import EFFECTS, FARTHEST, NOISE, Cue, Generator, GeneratorSet
 from stages.nn.weights import Bundle, BundleError
 from stages.settings import Settings
 
-# Short side, in pixels, of the copy that a smear is computed on: the longer the smear, the less is to be seen in it.
+# Short side of the copy that a smear is computed on: the longer the smear, the less is to be seen in it.
 LIGHT_PX, HEAVY_PX = 432, 360
 HEAVY_SMEAR = 0.04  # share of the height
 # A smear of so many pixels of that copy is blurred; below half of it the sharp frame shows.

@@ -92,12 +92,13 @@ def _configure(context: av.VideoCodecContext, form: Form) -> None:
 
 
 class ReelWriter:
-    """One .mp4: frames in order through `add`, the sound of `audio` beside them."""
+    """One file (its suffix says of which kind): frames in order, beside the sound of `audio`."""
 
     def __init__(self, path: Path, form: Form, chapters: Sequence[Chapter], audio: Path | None):
         self.form = form
         self.frames = 0
-        self._output = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
+        options = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
+        self._output = av.open(str(path), "w", options=options)
         self._video = self._output.add_stream(form.encoder, rate=form.fps)
         _configure(self._video.codec_context, form)
         self._audio_file = av.open(str(audio)) if audio else None

@@ -3,7 +3,8 @@
 in   one row per shard, in any order, perhaps twice; or a row whose `failure` says why it has none
 out  one row per video: the arrays of the shards end to end, duration_s, shard_log
 
-Only features, codes and times pass here, some 30 KB per second of video; nothing is kept of a video that is done.
+Only features, codes and times pass here, some 30 KB per second of video, and nothing is kept of a video
+that is done.
 """
 
 from typing import Any

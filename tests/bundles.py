@@ -18,7 +18,10 @@ def make_bundle(folder: str, seed: int = 0) -> str:
     """Writes the bundle and returns its URI."""
     torch.manual_seed(seed)
     features = compact(ARCH, [], WIDTH, 64)
-    card = {"kind": "compact", "settings": {"arch": ARCH, "without": [], "width": WIDTH, "input_size": 64, "colour": "rgb"}}
+    card = {
+        "kind": "compact",
+        "settings": {"arch": ARCH, "without": [], "width": WIDTH, "input_size": 64, "colour": "rgb"},
+    }
     save_model(folder, "features", features.trunk.state_dict(), card)
     shape = ScorerShape(features_width=WIDTH, signals=SIGNALS, hidden=8)
     trained_on = {"kind": "compact", "width": WIDTH, "weights": "bundle"}
@@ -29,11 +32,15 @@ def make_bundle(folder: str, seed: int = 0) -> str:
     }
     save_model(folder, "scorer", ScorerNet("lstm", shape).state_dict(), card)
     colour = LutSettings()
-    save_model(folder, "colour", LutNet(colour).state_dict(), {"kind": "lut", "settings": colour.model_dump()})
+    save_model(
+        folder, "colour", LutNet(colour).state_dict(), {"kind": "lut", "settings": colour.model_dump()}
+    )
     effects = GeneratorSettings()
     card = {"kind": "gan", "settings": effects.model_dump()}
     save_model(folder, "effects", Generator(effects).state_dict(), card)
-    codec = HyperpriorSettings(widths=(16, 16), depths=(1, 1), latent=16, hyper=16, hyper_latent=8).model_dump()
+    codec = HyperpriorSettings(
+        widths=(16, 16), depths=(1, 1), latent=16, hyper=16, hyper_latent=8
+    ).model_dump()
     net = build_codec("hyperprior", codec)
     net.freeze()
     save_model(folder, "codec", storable(net), {"kind": "hyperprior", "settings": codec})

@@ -1,5 +1,6 @@
 """Fixtures that more than one folder of tests needs."""
 
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +9,9 @@ import boto3
 import pytest
 from s3fs import S3FileSystem
 
+from cluster.connect import connection
 from tests import s3 as s3_server
+from tests.bundles import make_bundle
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,10 @@ class Bucket:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
+    """TEST_S3_ENDPOINT=http://... runs the tests on a server that is there already, with the keys below."""
+    if endpoint := os.environ.get("TEST_S3_ENDPOINT"):
+        yield endpoint
+        return
     with s3_server.serve() as endpoint:
         yield endpoint
 
@@ -55,3 +62,16 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 
 
 # --- fixtures of other parts (the session-wide Ray) go below this line ---
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """One local Ray for all tests that need one, started as a run on this machine starts it."""
+    with connection(None):
+        yield
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A whole bundle of untrained networks."""
+    return make_bundle(str(tmp_path_factory.mktemp("bundle")))

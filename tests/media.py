@@ -314,7 +314,7 @@ def hear_beeps(samples: np.ndarray, rate: int) -> np.ndarray:
     loud = np.flatnonzero(mono > 0.25 * max(mono.max(), 1e-9))
     if not len(loud):
         return np.zeros(0)
-    firsts = loud[np.concatenate([[True], np.diff(loud) > 0.3 * rate])]
+    firsts = loud[np.concatenate([[True], np.diff(loud) > 0.04 * rate])]
     return firsts / rate
 
 

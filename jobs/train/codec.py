@@ -113,6 +113,8 @@ def start_linear(net: Codec, x: Tensor) -> None:
         conv.weight[:count, :, 1 : 1 + stride, 1 : 1 + stride] = taps
         inverse.weight[:, :count, 1, 1] = vectors.T
         y = torch.einsum("oc,bchw->bohw", vectors, y)
+    if net.kind == "vqvae":
+        net.start_codebooks(x)
 
 
 def schedule(step: int, progress: float) -> float:
@@ -135,7 +137,7 @@ def loss_of(net: Codec, x: Tensor, settings: Train, half: bool) -> tuple[Tensor,
     weight = settings.rate_lambda * 2.0**rate if net.kind == "hyperprior" else 4 * settings.rate_lambda
     loss = (bpp + weight * 255**2 * mse).mean() + auxiliary
     psnr = -10 * math.log10(mse.mean().item())
-    return loss, {"bpp": bpp.mean().item(), "psnr_db": psnr, "auxiliary": float(auxiliary)}
+    return loss, {"bpp": bpp.mean().item(), "psnr_db": psnr, "auxiliary": auxiliary.item()}
 
 
 def pictures(settings: Train, run: Run) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
@@ -190,24 +192,23 @@ def video_frames(path: Path, count: int, height_px: int = 288) -> Iterator[np.nd
 
 
 def quality_of(net: Codec, frames: list[np.ndarray]) -> dict[str, Any]:
-    """Rate, distortion and time of every rate on frames of one size, beside JPEG and WebP at their sizes."""
+    """Rate, distortion and cost of every rate on frames of one size, beside JPEG and WebP at their sizes."""
     batch = np.stack(frames)
     rates = []
     for rate in range(net.rates):
         compress(net, batch[:1], rate)
-        start_s = time.perf_counter()
+        start_s = time.process_time()
         codes = compress(net, batch, rate)
-        middle_s = time.perf_counter()
+        middle_s = time.process_time()
         decoded = decompress(net, codes)
-        end_s = time.perf_counter()
+        end_s = time.process_time()
         sizes = [len(code) for code in codes]
         rates.append(
             {
                 "rate": rate,
                 **scores(batch, decoded, sizes),
-                "encode_ms": round(1e3 * (middle_s - start_s) / len(frames), 1),
-                "decode_ms": round(1e3 * (end_s - middle_s) / len(frames), 1),
-                "threads": torch.get_num_threads(),
+                "encode_cpu_ms": round(1e3 * (middle_s - start_s) / len(frames), 1),
+                "decode_cpu_ms": round(1e3 * (end_s - middle_s) / len(frames), 1),
                 **{form.lower(): baseline(frames, sizes, form) for form in ("JPEG", "WEBP")},
             }
         )

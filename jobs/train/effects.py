@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from jobs.train.loop import LoopSettings, Run, main
 from jobs.train.photos import crops, photos, split
@@ -48,10 +49,11 @@ class Train(LoopSettings):
     photos: str = "photos"  # part of the data folder; every 8th picture is held out
     picture_px: int = 96
     batch: int = 4  # transitions: twice as many frames
-    fields_only: float = 0.5  # share of the time before pictures and the critic come in
+    fields_only: float = 0.6  # share of the time before pictures and the critic come in
     fields_batch: int = 32
     fields_grid: int = 16  # the fields are functions of the place: a coarse grid teaches them as well
     learning_rate: float = 2e-3
+    averaging: float = 0.995  # of the weights over the steps: what is kept is smoother than any one step
     critic_rate: float = 4e-4
     adversarial: float = 0.02
     net: GeneratorSettings = GeneratorSettings()
@@ -64,8 +66,9 @@ def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]
         net.load_state_dict(run.start.state("effects"))
     makes = torch.optim.Adam(net.parameters(), settings.learning_rate, betas=(0.9, 0.99))
     judges = torch.optim.Adam(critic.parameters(), settings.critic_rate, betas=(0.0, 0.99))
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging))
     feeds, random, logged = None, torch.Generator(), {}
-    for step in run.steps(net=net, critic=critic, makes=makes, judges=judges):
+    for step in run.steps(net=net, average=average, critic=critic, makes=makes, judges=judges):
         if feeds is None:
             random.manual_seed(settings.seed + step)
             rng = np.random.default_rng(settings.seed + step)
@@ -73,22 +76,23 @@ def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]
             large = crops(pictures, settings.picture_px, 2 * settings.batch, rng)
             feeds = (small, large)
         makes.param_groups[0]["lr"] = settings.learning_rate * (1 - run.progress) ** 0.9
-        if run.progress < settings.fields_only:
-            x = next(feeds[0]).to(run.device).float() / 255
-            cue = draw(len(x), random, run.device)
-            losses = {"fields": fields_loss(net(x, cue, settings.fields_grid), x, cue)}
-        else:
+        x = next(feeds[0]).to(run.device).float() / 255
+        cue = draw(len(x), random, run.device)
+        losses = {"fields": fields_loss(net(x, cue, settings.fields_grid), x, cue)}
+        if run.progress > settings.fields_only:
             x = next(feeds[1]).to(run.device).float() / 255
-            losses = adversarial_step(net, critic, judges, x, random, settings)
+            losses |= adversarial_step(net, critic, judges, x, random, settings)
         makes.zero_grad(set_to_none=True)
         sum(losses.values()).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         makes.step()
+        average.update_parameters(net)
         for name, loss in losses.items():
             logged.setdefault(name, []).append(loss.item())
         if step % 250 == 249:
             run.log(step=step + 1, **{name: float(np.mean(values)) for name, values in logged.items()})
             logged.clear()
+    net = average.module
     quality = measure(net.eval(), critic.eval(), held_out, settings.picture_px)
     run.log(**{name: value for name, value in quality.items() if isinstance(value, float)})
     card = {
@@ -121,7 +125,6 @@ def adversarial_step(
     hinge.backward()
     judges.step()
     return {
-        "fields": fields_loss(fields, x, cue),
         "picture": (made - real).abs().mean()
         + (mixed(made, fields, cue) - mixed(real, truth, cue)).abs().mean(),
         "fooled": -settings.adversarial * critic(x, made, cue).mean(),
@@ -231,7 +234,7 @@ def whirl(cue: Cue, phase: Tensor, around: Tensor) -> Tensor:
     # Both clips ride on the same waves: phase p of the one is p - 1 of the other.
     on = phase % 1
     crest = torch.sin(2 * torch.pi * ((1.6 + 0.4 * noise) * distance - 2 * on))
-    wave = 0.1 * strength * (torch.pi * on).sin().square() * crest / (distance + 0.15)
+    wave = 0.08 * strength * (torch.pi * on).sin().square() * crest / (distance + 0.15)
     edge = 1.2 * cue.aspect.clamp(min=1)[:, None, None, None]
     turn = 2.4 * strength * ease(phase) * (1 - distance / edge).clamp(min=0) ** 2
     outward = (effect == RIPPLE) * wave + (effect == TWIST) * (turn.cos() - 1)

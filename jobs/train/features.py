@@ -10,14 +10,14 @@ other video show the same action (beside colour histograms and the untrained net
 import math
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.io import ImageReadMode, decode_image, decode_jpeg, encode_jpeg
 
-from jobs.train.loop import LoopSettings, Run, main
+from jobs.train.loop import LoopSettings, Run, TrainingError, main
 from jobs.train.timelines import SUFFIXES, decode_file
 from stages.failure import Dropped, Failed
 from stages.nn.cnn import FeatureNet, compact
@@ -46,10 +46,14 @@ def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict]:
     images, labels = photographs(run, "train")
     classes = int(labels.max()) + 1
     net = compact(settings.arch, settings.without, settings.width, settings.train_size).to(run.device)
-    if run.start and run.start.models.get("features", {}).get("settings", {}).get("arch") == settings.arch:
-        net.trunk.load_state_dict(
-            {k: v.float() for k, v in run.start.state("features").items()}, strict=False
-        )
+    if run.start and "features" in run.start.models:
+        before = run.start.card("features")
+        if (before["settings"]["arch"], tuple(before["settings"]["without"])) != (
+            settings.arch,
+            settings.without,
+        ):
+            raise TrainingError(f"{run.start.uri} holds features of another build ({before['settings']})")
+        net.trunk.load_state_dict(run.start.state("features"))
     net = net.to(memory_format=torch.channels_last)
     head = nn.Linear(settings.width, classes).to(run.device)
     model = nn.ModuleList([net, head])
@@ -79,9 +83,24 @@ def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict]:
         if step % 200 == 199:
             run.log(step=step + 1, progress=run.progress, loss=sum(losses) / len(losses))
             losses.clear()
-    from jobs.train.timelines import measure_features
-
-    return measure_features(settings, run, net, head)
+    untrained = compact(settings.arch, settings.without, settings.width, settings.train_size).to(run.device)
+    quality, net.input_size = measure(run, net.eval(), head, untrained)
+    card = {
+        "kind": "compact",
+        "settings": {
+            "arch": settings.arch,
+            "without": list(settings.without),
+            "width": settings.width,
+            "input_size": net.input_size,
+        },
+        "trained": {
+            "data": f"Tiny ImageNet: {len(labels)} photographs, {classes} classes, 64 x 64",
+            "licence": "unknown/mixed",
+        },
+        "quality": quality,
+    }
+    # Half floats: the bundle travels with the package.
+    return {k: v.half() if v.is_floating_point() else v for k, v in net.trunk.state_dict().items()}, card
 
 
 def one_cycle(progress: float, warm: float = 0.05) -> float:
@@ -97,7 +116,12 @@ def photographs(run: Run, split: str) -> tuple[Tensor, Tensor]:
     images = torch.empty(len(table), 3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)
     for i, data in enumerate(table["image"].to_pylist()):
         data = data["bytes"] if isinstance(data, dict) else data
-        images[i] = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if picture is None or picture.shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
+            raise TrainingError(
+                f"picture {i} of {split}.parquet is not one of {IMAGE_SIZE} x {IMAGE_SIZE} pixels"
+            )
+        images[i] = torch.from_numpy(picture).permute(2, 0, 1)
     return images, torch.tensor(table["label"].to_pylist())
 
 
@@ -139,8 +163,11 @@ def damage(x_BCHW: Tensor, size: int) -> Tensor:
 
 
 def jpeg(x_CHW: Tensor, quality: int) -> Tensor:
-    data = encode_jpeg((x_CHW * 255).byte().cpu(), quality)
-    return decode_jpeg(data).to(x_CHW.device).float() / 255
+    picture = (x_CHW.permute(1, 2, 0) * 255).byte().cpu().numpy()
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    back = torch.from_numpy(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
+    return back.permute(2, 0, 1).to(x_CHW.device).float() / 255
 
 
 def measure(run: Run, net: FeatureNet, head: nn.Linear, untrained: FeatureNet) -> tuple[dict[str, Any], int]:

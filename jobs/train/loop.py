@@ -168,13 +168,13 @@ def run_training(
     """Train `model` on the data folder `data`, write it into the bundle `out`, and return its card.
 
     from_bundle  a bundle to start from; its other models come along, so that `out` is a whole bundle
-    overrides    settings of the training by name
+    overrides    settings of the training by name; a dot reaches into a part (features.kind)
     folder       for checkpoints and caches; the user's cache folder if not given
     """
     if model not in MODELS:
         raise TrainingError(f"no model is called {model}; there are {', '.join(MODELS)}")
     module = importlib.import_module(f"jobs.train.{model}")
-    settings = module.Train(**{**(overrides or {}), "data": data})
+    settings = module.Train.model_validate(nested({**(overrides or {}), "data": data}))
     start = open_bundle(from_bundle) if from_bundle else None
     if start:
         copy_models(start, out)
@@ -193,6 +193,18 @@ def run_training(
     save_model(out, model, state, card)
     run.checkpoint.unlink(missing_ok=True)
     return card
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} as {"a": {"b": 1}}."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *parents, last = name.split(".")
+        place = tree
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return tree
 
 
 def copy_models(start: Bundle, out: str) -> None:

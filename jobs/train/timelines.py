@@ -2,9 +2,9 @@
 
 Each source file is decoded and turned into vectors once, by the stages that a run uses, and kept as a
 safetensors file. Composition is then a matter of joining sequences: a host (one kind) with inserts of the
-other at known times. What would give the inserts away without looking is made the same for both kinds: hosts
-change source, too, so a seam means nothing; loudness levels and the scale of motion are drawn per segment; a
-file without sound gets that of any other file.
+other at known times. What would give the inserts away without looking is made the same for both kinds: seams
+join two sources of one kind, too; every clip is shown as a piece as short as the dull recordings are, to and
+fro; loudness levels and the scale of motion are drawn per piece; a file without sound gets that of another.
 """
 
 import hashlib
@@ -40,6 +40,11 @@ class Clip:
     features: np.ndarray  # float16 [N, D]
     motion: np.ndarray  # float32 [N]
     loudness: np.ndarray  # float32 [N], LUFS; empty without audio
+
+    @property
+    def unit(self) -> str:
+        """What is never divided between training and test: a class of action, a dull recording."""
+        return self.group if self.action else self.name
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,11 @@ def library(run: Run, extract: ExtractFeatures, features_key: str) -> list[Clip]
                 Clip(name, group, part == "action", arrays["features"], arrays["motion"], arrays["loudness"])
             )
     for part, action in (("action", True), ("dull", False)):
-        if len({clip.group for clip in clips if clip.action == action}) < 3:
-            raise TrainingError(f"{run.part(part)} holds videos of fewer than 3 folders or files: too few")
+        if len({clip.unit for clip in clips if clip.action == action}) < 3:
+            what = "classes of action" if action else "dull recordings"
+            raise TrainingError(
+                f"{run.part(part)} holds fewer than 3 {what}: one each to train, choose and test"
+            )
     return clips
 
 
@@ -113,11 +121,13 @@ def split(clips: list[Clip], rng: np.random.Generator) -> dict[str, list[Clip]]:
     parts: dict[str, list[Clip]] = {"train": [], "val": [], "test": []}
     for action in (True, False):
         mine = [clip for clip in clips if clip.action == action]
-        units = sorted({clip.group if action else clip.name for clip in mine})
-        place = dict(zip(units, rng.permutation(len(units)) / len(units), strict=True))
+        units = rng.permutation(sorted({clip.unit for clip in mine})).tolist()
+        test, val = (max(1, round(share * len(units))) for share in (0.25, 0.15))
+        of = {
+            name: "test" if i < test else "val" if i < test + val else "train" for i, name in enumerate(units)
+        }
         for clip in mine:
-            at = place[clip.group if action else clip.name]
-            parts["train" if at < 0.6 else "val" if at < 0.75 else "test"].append(clip)
+            parts[of[clip.unit]].append(clip)
     return parts
 
 
@@ -138,13 +148,17 @@ def compose(clips: list[Clip], steps: int, rng: np.random.Generator) -> Timeline
         clip = draw(clips, not host_is_action, rng) if inside else hosts[rng.integers(len(hosts))]
         seconds = rng.uniform(3, 14) if inside else rng.uniform(4, 40)
         count = min(steps - filled, max(2, round(seconds * RATE_HZ)))
-        index = walk(len(clip.motion), count, rng)
-        moved = clip.motion[index] * scale * np.exp(rng.normal(0, 0.25))
+        # A short clip repeats itself, and most dull recordings are short: so does a piece of any clip.
+        room = min(len(clip.motion), len(draw(clips, False, rng).motion))
+        index = rng.integers(len(clip.motion) - room + 1) + walk(room, count, rng)
+        vectors = clip.features[index] * (1 + rng.normal(0, 0.1, (count, clip.features.shape[1])))
+        moved = clip.motion[index] * scale * np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.15, count))
         pieces.append(
-            (clip.features[index], moved, sound(clip, index, voices, rng), np.full(count, clip.action))
+            (vectors.astype(np.float16), moved, sound(clip, index, voices, rng), np.full(count, clip.action))
         )
         filled += count
-        inside = not inside
+        # Else the next piece is of the same kind from another source: a seam that means nothing.
+        inside ^= bool(rng.random() < 0.65)
     features, motion, loudness, label = (np.concatenate(column) for column in zip(*pieces, strict=True))
     if not audible:
         loudness = np.empty(0, np.float32)
@@ -165,7 +179,7 @@ def draw(clips: list[Clip], action: bool, rng: np.random.Generator) -> Clip:
 
 def walk(length: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """`count` successive indices into a clip of `length`, to and fro if it is too short: no jump inside."""
-    period = np.concatenate([np.arange(length), np.arange(length)[::-1]])
+    period = np.concatenate([np.arange(length), np.arange(1, length - 1)[::-1]])
     return period[(rng.integers(len(period)) + np.arange(count)) % len(period)]
 
 

@@ -39,7 +39,7 @@ def load_codec(bundle: Bundle, kind: str | None = None) -> Codec:
     if kind is not None and card["kind"] != kind:
         raise BundleError(
             f"the settings ask for a {kind} codec, {bundle.uri} holds a {card['kind']}: "
-            f"set compress.kind to {card['kind']}, or train one with `reelmap train codec --set kind={kind}`"
+            f"set codec.kind to {card['kind']}, or train one with `reelmap train codec --set kind={kind}`"
         )
     net = build_codec(card["kind"], card["settings"])
     restore(net, bundle.state("codec"))
@@ -49,20 +49,16 @@ def load_codec(bundle: Bundle, kind: str | None = None) -> Codec:
 def storable(net: Codec) -> dict[str, Tensor]:
     """The state as it is stored: half precision, but for the parts that choose probabilities."""
     half = ("analysis.", "synthesis.", "hyper_analysis.")
-    training_only = ("prior.", "count", "total")
-    return {
-        name: tensor.half() if name.startswith(half) else tensor
-        for name, tensor in net.state_dict().items()
-        if not name.startswith(training_only)
-    }
+    state = net.state_dict()
+    return {name: tensor.half() if name.startswith(half) else tensor for name, tensor in state.items()}
 
 
 def restore(net: Codec, state: dict[str, Tensor]) -> None:
-    """Load what `storable` gave; the parts that only training needs keep their start."""
-    missing, unexpected = net.load_state_dict(state, strict=False)
-    missing = [name for name in missing if not name.startswith(("prior.", "count", "total"))]
-    if missing or unexpected:
-        raise BundleError(f"the codec's weights do not fit its settings: {', '.join(missing + unexpected)}")
+    """Load what `storable` gave. Raises BundleError."""
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(f"the codec's weights do not fit its settings: {error}") from error
 
 
 def fingerprint(net: Codec) -> int:
@@ -82,7 +78,8 @@ def compress(net: Codec, frames: np.ndarray, rate: int) -> list[bytes]:
     step = max(1, BATCH_PIXELS // max(1, height * width))
     codes = []
     for first in range(0, count, step):
-        x = padded(torch.from_numpy(frames[first : first + step]), device_of(net))
+        # A copy: arrays from the object store are read-only, which torch cannot share.
+        x = padded(torch.tensor(frames[first : first + step]), device_of(net))
         codes += [pack(header, payload) for payload in net.encode(x, rate)]
     return codes
 

@@ -1,8 +1,8 @@
 """Entropy coding that every machine decodes alike: integer tables, fixed-point layers, the header of a code.
 
 A decoder that is off by one in one probability decodes garbage, and floating-point sums differ between
-machines, thread counts and batch sizes. So everything that chooses a probability is exact here (the idea is
-that of Ballé, Johnston, Minnen, "Integer networks for data compression with latent-variable models", ICLR 2019):
+machines, thread counts and batch sizes. So everything that chooses a probability is exact here, after
+Ballé, Johnston, Minnen, "Integer networks for data compression with latent-variable models", ICLR 2019:
 
 - Frequencies are integers, stored with the weights; nothing is integrated at coding time.
 - The network that chooses the table of each symbol (`FixedConv2d`) has weights and activations on a
@@ -49,7 +49,7 @@ class CodecError(ValueError):
 class Header:
     kind: str
     rate: int
-    model: int  # fingerprint of the tables
+    model: int  # fingerprint of the weights
     width: int
     height: int
 

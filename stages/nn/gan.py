@@ -33,6 +33,9 @@ from stages.settings import Settings
 EFFECTS = ("whip", "spin", "ripple", "twist", "zoom", "blur")
 NOISE = 3  # centre x, centre y, direction or wavelength; each in [-1, 1]
 INSTANTS = (-1.0, 0.0, 1.0)
+DISTANCE = 4  # channel of the generator's points that holds the distance to the centre
+WAVES = 9  # numbers that describe a phase
+RINGS = 12.0  # rad per unit: the finest waves about the centre that the first layer starts with
 CENTRE = 0.25  # how far the noise moves the centre, as a share of the half frame
 # Beyond this phase a clip is fully hidden by the other one.
 FARTHEST = 0.75
@@ -81,9 +84,12 @@ class Generator(nn.Module):
             nn.Conv2d(features, features, 3, 1, 1),
         )
         self.still = _mlp(16 + NOISE + 1, width)
-        self.moving = _mlp(16 + NOISE + 1 + 8, width)
+        self.moving = _mlp(16 + NOISE + 1 + 1 + WAVES, width)
         self.camera = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, len(INSTANTS) * 6))
         self.motion = FilmSiren(5 + features, width, 4, 2 * len(INSTANTS) + 1)
+        with torch.no_grad():
+            # A third of the first sines start as rings: ripples are too fine to be found from smooth ones.
+            self.motion.layers[0].weight[: width // 3, DISTANCE].uniform_(-RINGS, RINGS)
         self.mixing = FilmSiren(5 + features, width // 2, 3, 1, condition=width)
 
     def forward(self, x_B3HW: Tensor, cue: Cue, grid: int | None = None) -> Fields:
@@ -97,6 +103,7 @@ class Generator(nn.Module):
         place = coordinates(cue.aspect, grid)
         around = place - centre[..., None, None]
         distance = around.square().sum(1, keepdim=True).sqrt()
+        # Channel DISTANCE of these is the distance to the centre.
         points = torch.cat([place / cue.aspect.clamp(min=1)[:, None, None, None], around, distance, seen], 1)
 
         known = torch.cat([self.effects(cue.effect), cue.noise, cue.aspect[:, None].log()], 1)
@@ -140,7 +147,9 @@ class Critic(nn.Module):
     def __init__(self, width: int = 32):
         super().__init__()
         self.effects = nn.Embedding(len(EFFECTS), 16)
-        self.condition = nn.Sequential(nn.Linear(16 + 8 + NOISE, 64), nn.SiLU(), nn.Linear(64, 4 * width))
+        self.condition = nn.Sequential(
+            nn.Linear(16 + 1 + WAVES + NOISE, 64), nn.SiLU(), nn.Linear(64, 4 * width)
+        )
         sizes = (6, width, 2 * width, 4 * width)
         self.body = nn.Sequential(
             *(_patch(a, b, 2) for a, b in pairwise(sizes)),
@@ -167,8 +176,8 @@ def _patch(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def waves(phase_B: Tensor) -> Tensor:
-    """[B, 7]: the phase as the networks see it."""
-    angles = torch.pi * phase_B[:, None] * phase_B.new_tensor([1.0, 2.0])
+    """[B, WAVES]: the phase as the networks see it."""
+    angles = torch.pi * phase_B[:, None] * phase_B.new_tensor([1.0, 2.0, 4.0])
     parts = [phase_B[:, None], phase_B[:, None].abs(), (phase_B[:, None] > 0).float() - 0.5]
     return torch.cat([*parts, angles.sin(), angles.cos()], 1)
 

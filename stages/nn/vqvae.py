@@ -76,6 +76,16 @@ class VqVae(nn.Module):
         return index, F.embedding(index, codebook).permute(0, 3, 1, 2)
 
     @torch.no_grad()
+    def start_codebooks(self, x: Tensor) -> None:
+        """Fill the codebooks with vectors of pictures x [B, 3, H, W], or most would stay unused for long."""
+        rest = self.analysis(x)
+        for stage, codebook in enumerate(self.codebook):
+            flat = rest.permute(0, 2, 3, 1).flatten(0, 2)
+            codebook.copy_(flat[torch.randint(len(flat), (len(codebook),), device=flat.device)])
+            self.total[stage] = codebook * self.count[stage, :, None]
+            rest = rest - self.nearest(rest, stage)[1]
+
+    @torch.no_grad()
     def update(self, stage: int, rest: Tensor, index: Tensor, used: Tensor) -> None:
         """Move each vector to the mean of what chose it; a vector that nothing chooses starts again."""
         flat = rest.permute(0, 2, 3, 1)[used[:, 0, 0, 0] > 0].flatten(0, 2)

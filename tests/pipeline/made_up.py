@@ -74,7 +74,8 @@ def result(
         if chosen:
             length = min(end - start, 5.0)
             effect = dice.choice(("cut", "cut", "burn")) if edits else "cut"
-            overlap = 0.5 if effect != "cut" else 0.0
+            overlap = min(0.5, length / 4) if effect != "cut" else 0.0
+            overlap = min(overlap, at_s / 4)
             edits.append(
                 {
                     "clip": number,

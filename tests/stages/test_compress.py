@@ -37,6 +37,14 @@ def test_every_frame_of_a_row_becomes_a_code_that_decodes_alone(tmp_path: Path, 
     assert np.abs(together[2:].astype(int) - last).max() <= 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_frames_that_may_not_be_written_to_are_read(tmp_path: Path):
+    frames = pictures(2, 64, 64)
+    frames.flags.writeable = False
+    stage = Compress(CodecSettings(rate=0), bundle(tmp_path, "hyperprior"))
+    assert len(stage({"frames": frames})["codes"]) == 2
+
+
 def test_without_a_codec_there_are_no_codes_and_no_bundle_is_needed():
     row = {"frames": pictures(2)}
     none = Bundle(uri="nowhere", models={})
@@ -49,7 +57,7 @@ def test_a_row_without_frames_has_no_codes(tmp_path: Path):
 
 
 def test_a_bundle_of_another_kind_says_what_to_set(tmp_path: Path):
-    with pytest.raises(BundleError, match=r"set compress\.kind to vqvae"):
+    with pytest.raises(BundleError, match=r"set codec\.kind to vqvae"):
         Compress(CodecSettings(kind="hyperprior"), bundle(tmp_path, "vqvae"))
 
 

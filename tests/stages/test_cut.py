@@ -108,7 +108,9 @@ def test_pieces_of_one_take_are_joined_without_an_effect() -> None:
     row["importance"][20:36] = 1.0  # 10 s to 18 s
     row["novelty"][:] = 0.0
     edits = Cut(CutSettings(target="8s"), ("whip",), 0.4)(row)["edits"]
-    touching = [b for a, b in itertools.pairwise(edits) if abs(a["source_end_s"] - b["source_start_s"]) < 1e-6]
+    touching = [
+        b for a, b in itertools.pairwise(edits) if abs(a["source_end_s"] - b["source_start_s"]) < 1e-6
+    ]
     assert touching
     assert all(edit["transition"] == "cut" and edit["transition_s"] == 0 for edit in touching)
 

@@ -23,7 +23,10 @@ def shards(path: Path, settings: DecodeSettings = SHORT_SHARDS) -> list[dict]:
 
 
 def whole(path: Path, settings: DecodeSettings = SHORT_SHARDS) -> dict:
-    rows = [row | {"features": np.empty((len(row["times_s"]), 4), np.float16), "codes": []} for row in shards(path, settings)]
+    rows = [
+        row | {"features": np.empty((len(row["times_s"]), 4), np.float16), "codes": []}
+        for row in shards(path, settings)
+    ]
     return merge(rows, settings.min_coverage)
 
 
@@ -136,7 +139,9 @@ def test_loudness_per_half_second_follows_the_sound(tmp_path: Path) -> None:
     rate = 48000
     tone = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(12 * rate) / rate)
     tone[: 4 * rate] = 0
-    path = make_video(tmp_path / "tone.mp4", seconds=12, audio=tone[:, None].astype(np.float32), audio_channels=1, gop=25).path
+    path = make_video(
+        tmp_path / "tone.mp4", seconds=12, audio=tone[:, None].astype(np.float32), audio_channels=1, gop=25
+    ).path
     loudness = whole(path)["loudness"]
     assert len(loudness) in (24, 25)
     assert loudness[:7].max() < -60
@@ -190,6 +195,10 @@ def test_one_frame_is_too_short(tmp_path: Path) -> None:
 def test_limits_are_kept(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", seconds=2).path
     row = {"video_id": "v", "uri": str(path)}
-    for limits in (LimitSettings(max_pixels=100), LimitSettings(max_streams=1), LimitSettings(max_duration_s=1)):
+    for limits in (
+        LimitSettings(max_pixels=100),
+        LimitSettings(max_streams=1),
+        LimitSettings(max_duration_s=1),
+    ):
         with pytest.raises(Failed, match=r"limits\."):
             list(probe(row, limits, 60.0))

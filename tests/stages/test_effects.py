@@ -143,6 +143,17 @@ def test_a_zoom_pushes_in_and_a_spin_turns(shipped):
     assert abs(turned[40:80, :40].mean() - turned[100:140, :40].mean()) > 20
 
 
+def test_a_ripple_is_waves_and_a_twist_winds_up_towards_its_centre(shipped):
+    frame = picture(360, 360)
+    # Seeds move the centre; along the longest way from it there is room for a whole wave.
+    ripple = shipped._fields([frame], [0.4], "ripple", 1.0, seed=0)[0][0].local[1]
+    inward = ripple[0, 16][np.abs(ripple[0, 16]) > 0.01]
+    assert np.count_nonzero(np.diff(np.sign(inward))) >= 2
+    twist = shipped._fields([frame], [0.4], "twist", 1.0, seed=0)[0][0].local[1]
+    length = np.hypot(*twist)
+    assert length[4:28, 4:28].mean() > 2 * np.concatenate([length[0], length[-1]]).mean()
+
+
 def test_kind_none_fades_without_a_model():
     effects = Effects(EffectSettings(kind="none"), Bundle("empty", {}))
     a, b = np.zeros((20, 30, 3), np.uint8), np.full((20, 30, 3), 200, np.uint8)

@@ -9,7 +9,9 @@ from stages.failure import Dropped, Failed
 from stages.gather import Gather, merge
 
 
-def shard(number: int, shards: int, video_id: str = "v", frames: int = 100, header_s: float | None = None) -> dict:
+def shard(
+    number: int, shards: int, video_id: str = "v", frames: int = 100, header_s: float | None = None
+) -> dict:
     start = 10.0 * number
     return {
         "video_id": video_id,

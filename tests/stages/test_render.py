@@ -1,0 +1,273 @@
+"""Reels of our own media: every frame carries its number, every flash has its beep."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from stages import cutter
+from stages.container import open_source
+from stages.encode import choose_encoder
+from stages.failure import Failed
+from stages.probe import describe
+from stages.render import Render, RenderSettings
+from stages.timeline import lay_out, output_rate
+from tests.media import (
+    hear_beeps,
+    make_truncated,
+    make_video,
+    presentation_times,
+    read_counter,
+    read_flash,
+    read_pictures,
+    read_samples,
+)
+
+SPANS = [(3, 20), (27, 41), (41, 55), (60, 62), (70, 95)]  # none begins on a keyframe; two are joined
+CLEAR = RenderSettings(crf=14)
+
+
+def edit_list(facts, spans, overlaps=None):
+    """Edits and clips for spans of frame numbers; overlaps in frames."""
+    edits, at_s = [], 0.0
+    for clip, (first, end) in enumerate(spans):
+        start_s = float(facts.times_s[first])
+        end_s = float(facts.times_s[end]) if end < len(facts.times_s) else facts.duration_s
+        overlap_s = float(overlaps[clip] / facts.fps) if overlaps else 0.0
+        at_s -= overlap_s
+        edits.append(
+            {
+                "clip": clip,
+                "source_start_s": start_s,
+                "source_end_s": end_s,
+                "reel_start_s": at_s,
+                "transition": "ripple" if overlap_s else "cut",
+                "transition_s": overlap_s,
+            }
+        )
+        at_s += end_s - start_s
+    clips = [{"clip": n, "shot": n, "score": 1 - abs(n - 1) / 10} for n in range(len(spans))]
+    return {"edits": edits, "clips": clips}
+
+
+def render(facts, folder, spans=SPANS, overlaps=None, settings=CLEAR, grade=None, effects=None):
+    with open_source(facts.uri) as source:
+        probe = describe(source)
+    folder.mkdir(exist_ok=True)
+    row = {"uri": facts.uri, "probe": probe, **edit_list(facts, spans, overlaps)}
+    return Render(settings, grade, effects)(row, folder)
+
+
+def numbers(spans):
+    return [n for first, end in spans for n in range(first, end)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain.mp4", {}),
+        ("film.mp4", {"fps": 23.976, "shots": 3}),
+        ("milliseconds.mkv", {"fps": 29.97}),
+        ("fast.mp4", {"fps": 60, "gop": 250}),
+        ("opengop.ts", {"gop": 12, "options": {"x264-params": "open-gop=1:bframes=3"}}),
+        ("late.ts", {"start_s": 100.0}),
+        ("mpeg2.ts", {"codec": "mpeg2video"}),
+        ("turned.mp4", {"rotation": 90}),
+        ("upside.mp4", {"rotation": 180, "audio": None}),
+        ("turned_back.mov", {"rotation": 270, "audio": None}),
+        ("odd.mkv", {"size": (161, 91), "pixel_format": "yuv444p", "audio": None}),
+        ("rgb.mkv", {"size": (161, 91), "pixel_format": "bgr0", "codec": "ffv1", "audio": None}),
+        ("wide.mp4", {"sample_aspect_ratio": (4, 3), "audio": None}),
+        ("deep.mkv", {"codec": "libx265", "pixel_format": "yuv420p10le", "audio": None}),
+        ("vp9.webm", {}),
+        ("phone.mp4", {"audio_rate": 44100, "audio_channels": 1, "audio_start_s": 0.3}),
+        ("surround.mkv", {"audio_channels": 6}),
+    ],
+)
+def test_a_reel_holds_exactly_the_frames_of_its_edits_and_sound_in_step(tmp_path, name, options):
+    facts = make_video(tmp_path / name, **options)
+    row = render(facts, tmp_path / "out")
+    reel = row["files"]["reel.mp4"]
+    pictures = read_pictures(reel)
+    assert [read_counter(picture) for picture in pictures] == numbers(SPANS)
+    assert (pictures[0].shape[1], pictures[0].shape[0]) == (facts.width // 2 * 2, facts.height // 2 * 2)
+
+    times_s, start_s = presentation_times(reel)
+    assert start_s == 0
+    assert times_s == pytest.approx(np.arange(len(times_s)) / float(facts.fps), abs=1e-6)
+    flashes = [n for n, picture in enumerate(pictures) if read_flash(picture)]
+    assert flashes == [n for n, number in enumerate(numbers(SPANS)) if number in facts.flashes]
+    assert flashes
+    with av.open(str(reel)) as file:
+        video = file.streams.video[0]
+        assert (video.average_rate, len(file.chapters())) == (facts.fps, len(SPANS))
+        context = video.codec_context
+        tags = (context.color_range, context.color_primaries, context.color_trc, context.colorspace)
+        assert tags == (1, 1, 1, 1)
+        assert bool(file.streams.audio) == facts.audio
+        if facts.audio:
+            audio = file.streams.audio[0]
+            video_s, audio_s = (float(s.duration * s.time_base) for s in (video, audio))
+            assert audio_s == pytest.approx(video_s, abs=0.05)
+    if facts.audio:
+        beeps = hear_beeps(read_samples(reel), 48000)
+        for flash in flashes:
+            assert np.abs(beeps - times_s[flash]).min() < 0.005
+        assert row["reel"]["loudness_lufs"] == pytest.approx(-16, abs=0.5)
+        assert row["reel"]["true_peak_dbtp"] < -1
+    else:
+        assert row["reel"]["loudness_lufs"] is None
+
+
+def test_variable_rate_shows_what_was_on_show(tmp_path):
+    facts = make_video(tmp_path / "v.mkv", seconds=6, vfr=True)
+    spans = [(3, 20), (30, 70), (80, 100)]  # the second holds one frame for a second
+    row = render(facts, tmp_path / "out", spans)
+    shown = [read_counter(picture) for picture in read_pictures(row["files"]["reel.mp4"])]
+    slots = lay_out(row["edits"], facts.fps)
+    assert len(shown) == slots[-1].end
+    for slot, (first, end) in zip(slots, spans, strict=True):
+        part = shown[slot.first : slot.end]
+        assert part[0] == first
+        assert max(part) < end
+        wanted_s = facts.times_s[first] + np.arange(slot.count) / float(facts.fps)
+        late_s = wanted_s - facts.times_s[part]
+        until_s = facts.times_s[np.array(part) + 1] - wanted_s
+        assert late_s.min() > -0.0211  # half a frame: rounded to the nearest
+        assert until_s[:-1].min() > -0.0211
+    assert shown.count(int(np.argmax(np.diff(facts.times_s)))) >= 24
+
+
+def test_frames_shared_by_two_clips_come_from_the_effect_and_no_others_do(tmp_path):
+    class Recorder:
+        def __init__(self):
+            self.calls = []
+
+        def transition(self, a, b, effect, phase, strength=None, seed=0):
+            self.calls.append((read_counter(a), read_counter(b), effect, phase))
+            return b if phase > 0.5 else a
+
+    facts = make_video(tmp_path / "a.mp4", fps=30, seconds=5)
+    spans, overlaps = [(3, 40), (60, 90), (100, 130)], [0, 8, 5]
+    recorder = Recorder()
+    row = render(facts, tmp_path / "out", spans, overlaps, effects=recorder)
+    pairs = [(call[0], call[1]) for call in recorder.calls]
+    assert pairs == [(32 + k, 60 + k) for k in range(8)] + [(85 + k, 100 + k) for k in range(5)]
+    phases = [call[3] for call in recorder.calls[:8]]
+    assert phases == sorted(phases)
+    assert 0 < phases[0] < 0.2 < 0.8 < phases[-1] < 1
+    shown = [read_counter(picture) for picture in read_pictures(row["files"]["reel.mp4"])]
+    first = [*range(3, 36), *range(64, 88)]
+    assert shown == [*first, *(n for n in shown[len(first) : len(first) + 2]), *shown[len(first) + 2 :]]
+    assert len(shown) == 37 + 30 + 30 - 13
+    assert row["reel"]["duration_s"] == pytest.approx(84 / 30)
+
+
+def test_a_reel_of_many_clips_does_not_drift(tmp_path):
+    facts = make_video(tmp_path / "a.mp4", fps=29.97, seconds=12, size=(96, 54))
+    rng = np.random.default_rng(1)
+    firsts = np.arange(0, 340, 12)
+    spans = [(int(n), int(n + rng.integers(3, 12))) for n in firsts]
+    row = render(facts, tmp_path / "out", spans)
+    reel = row["files"]["reel.mp4"]
+    pictures = read_pictures(reel)
+    assert [read_counter(picture) for picture in pictures] == numbers(spans)
+    times_s, _ = presentation_times(reel)
+    beeps = hear_beeps(read_samples(reel), 48000)
+    flashes = [n for n, picture in enumerate(pictures) if read_flash(picture)]
+    assert len(flashes) > 5
+    for flash in flashes:
+        assert np.abs(beeps - times_s[flash]).min() < 1 / 29.97
+
+
+class Redden:
+    """Stands in for the colour model: looks at the frames and takes green and blue away."""
+
+    def luts(self, shots):
+        self.shots = shots
+        axis = np.linspace(0, 1, 9, dtype=np.float32)
+        blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")
+        return [np.stack([red, green * 0.5, blue * 0.25], -1) for _ in shots]
+
+
+def test_every_shot_is_graded_by_its_own_cube(tmp_path):
+    facts = make_video(tmp_path / "a.mp4", seconds=3, audio=None, shots=2)
+    grade = Redden()
+    spans = [(5, 20), (40, 60)]
+    graded = render(facts, tmp_path / "graded", spans, grade=grade)
+    plain = render(facts, tmp_path / "plain", spans)
+    source = read_pictures(facts.path)
+    for shot, (first, end) in zip(grade.shots, spans, strict=True):
+        assert shot.shape[1:] == (256, 256, 3)
+        assert all(first <= read_counter(picture) < end for picture in shot)
+        middle = source[(first + end) // 2]
+        assert shot[1].mean((0, 1)) == pytest.approx(middle.mean((0, 1)), abs=6)
+    a, b = (np.stack(read_pictures(r["files"]["reel.mp4"])).mean((0, 1, 2)) for r in (plain, graded))
+    assert b == pytest.approx(a * [1, 0.5, 0.25], abs=4)
+    assert {"grade.cube", "grade-0.cube", "grade-1.cube"} < set(graded["files"])
+    assert "grade.cube" not in plain["files"]
+
+
+def test_colours_stay_what_they_were(tmp_path):
+    facts = make_video(tmp_path / "a.mp4", seconds=1, audio=None)
+    row = render(facts, tmp_path / "out", [(0, 25)])
+    # What players assume for an untagged small source is BT.601: so does the reader of the source.
+    before = np.stack(read_pictures(facts.path))
+    with av.open(str(row["files"]["reel.mp4"])) as file:
+        after = np.stack([f.to_ndarray(format="rgb24") for f in file.decode(video=0)])
+    assert after.mean((0, 1, 2)) == pytest.approx(before.mean((0, 1, 2)), abs=2.5)
+
+
+def test_poster_and_single_clips_are_written(tmp_path):
+    facts = make_video(tmp_path / "a.mp4")
+    settings = RenderSettings(crf=14, clips=True)
+    row = render(facts, tmp_path / "out", settings=settings)
+    names = {"reel.mp4", "poster.jpg", *(f"clip-{n:03d}.mp4" for n in range(len(SPANS)))}
+    assert set(row["files"]) == names
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    with av.open(str(row["files"]["poster.jpg"])) as file:
+        poster = next(file.decode(video=0)).to_ndarray(format="rgb24")
+    assert read_counter(poster) == 27 + 7  # the middle of the best clip, number 1
+    assert [read_counter(p) for p in read_pictures(row["files"]["clip-004.mp4"])] == [*range(70, 95)]
+
+
+def test_max_height_and_the_encoder_that_was_used(tmp_path):
+    facts = make_video(tmp_path / "a.mp4", size=(320, 180), seconds=1, audio=None)
+    row = render(facts, tmp_path / "out", [(2, 20)], settings=RenderSettings(max_height=90))
+    assert (row["reel"]["width"], row["reel"]["height"]) == (160, 90)
+    assert row["reel"]["encoder"] == choose_encoder("auto", 160, 90, facts.fps)
+    with pytest.raises(Failed, match=r"set render\.encoder"):
+        choose_encoder("h264_of_tomorrow", 160, 90, Fraction(25))
+
+
+def test_a_clip_late_in_a_long_video_costs_no_full_decode(tmp_path, monkeypatch):
+    facts = make_video(tmp_path / "long.mp4", seconds=40, fps=30, audio=None, gop=60, size=(96, 54))
+    decoded = []
+    whole = cutter._decoded
+    monkeypatch.setattr(cutter, "_decoded", lambda source: (decoded.append(f) or f for f in whole(source)))
+    row = render(facts, tmp_path / "out", [(1130, 1140)])
+    assert [read_counter(p) for p in read_pictures(row["files"]["reel.mp4"])] == [*range(1130, 1140)]
+    assert len(decoded) < 150  # of 1200, in two passes over the span
+
+
+def test_what_cannot_be_rendered_says_why(tmp_path):
+    facts = make_video(tmp_path / "a.mkv", audio=None, seconds=6)
+    with open_source(facts.uri) as source:
+        probe = describe(source)
+    cut_off = make_truncated(tmp_path / "cut.mkv", facts.path, 0.3)
+    row = {"uri": str(cut_off), "probe": probe, **edit_list(facts, [(0, 10), (100, 140)])}
+    with pytest.raises(Failed, match=r"decoded between 4\.000|video ends"):
+        Render(CLEAR, None, None)(row, tmp_path)
+    with pytest.raises(Failed, match="empty"):
+        Render(CLEAR, None, None)(row | {"edits": []}, tmp_path)
+    contradiction = [row["edits"][0] | {"source_end_s": 3.0}, row["edits"][1]]
+    with pytest.raises(Failed, match="contradict"):
+        Render(CLEAR, None, None)(row | {"edits": contradiction}, tmp_path)
+
+
+def test_output_rates_are_bounded_and_stay_exact():
+    assert output_rate(Fraction(30000, 1001)) == Fraction(30000, 1001)
+    assert output_rate(Fraction(120000, 1001)) == Fraction(60000, 1001)
+    assert output_rate(Fraction(240)) == 60
+    assert output_rate(Fraction(1)) == 10
