@@ -102,7 +102,7 @@ def render_demo_library(folder: Path, say: Callable[[str], None] = lambda text: 
     broken = folder / BROKEN
     if not broken.exists():
         data = paths[0].read_bytes()
-        broken.write_bytes(data[: len(data) // 40])
+        broken.write_bytes(data[len(data) // 2 :])  # without the header, it cannot be read
     return [*paths, broken]
 
 

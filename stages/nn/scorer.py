@@ -26,9 +26,11 @@ class ScorerShape(Settings):
 
     features_width: int  # D
     signals: int  # S
-    projection: int = 32
-    hidden: int = 48  # per direction
+    projection: int = 16
+    hidden: int = 24  # per direction
     dropout: float = Field(0.5, ge=0, lt=1)
+    # Share of training videos of which the features are hidden: a few hundred clips are soon learnt by heart.
+    blind: float = Field(0.5, ge=0, lt=1)
     # A long video is read in windows, so that memory does not grow with it; each window sees `margin` steps
     # more on both sides, whose logits are thrown away.
     window: int = 512
@@ -45,6 +47,8 @@ class ScorerNet(nn.Module):
             shape.projection + shape.signals, shape.hidden, batch_first=True, bidirectional=True
         )
         self.head = nn.Linear(2 * shape.hidden, 1)
+        # What the signals say of themselves; the recurrent part corrects it.
+        self.direct = nn.Linear(shape.signals, 1)
 
     def forward(self, features_BTD: Tensor, centre_B1D: Tensor, signals_BTS: Tensor) -> Tensor:
         """Logits [B, T] of importance.
@@ -55,8 +59,10 @@ class ScorerNet(nn.Module):
         # looks like as such is learnt by heart.
         away_BTD = (F.normalize(features_BTD, dim=-1) - centre_B1D) * self.shape.features_width**0.5
         seen = self.dropout(F.relu(self.project(away_BTD)))
+        if self.training:
+            seen = seen * (torch.rand(len(seen), 1, 1, device=seen.device) >= self.shape.blind)
         state, _ = self.cell(torch.cat([seen, signals_BTS], dim=-1))
-        return self.head(self.dropout(state)).squeeze(-1)
+        return (self.head(self.dropout(state)) + self.direct(signals_BTS)).squeeze(-1)
 
     @torch.inference_mode()
     def score(self, features_TD: Tensor, signals_TS: Tensor) -> Tensor:

@@ -72,6 +72,7 @@ def numbers(spans):
         ("fast.mp4", {"fps": 60, "gop": 250}),
         ("opengop.ts", {"gop": 12, "options": {"x264-params": "open-gop=1:bframes=3"}}),
         ("late.ts", {"start_s": 100.0}),
+        ("fields.mkv", {"size": (160, 96), "options": {"x264-params": "interlaced=1"}, "audio": None}),
         ("mpeg2.ts", {"codec": "mpeg2video"}),
         ("turned.mp4", {"rotation": 90}),
         ("upside.mp4", {"rotation": 180, "audio": None}),
@@ -271,3 +272,24 @@ def test_output_rates_are_bounded_and_stay_exact():
     assert output_rate(Fraction(120000, 1001)) == Fraction(60000, 1001)
     assert output_rate(Fraction(240)) == 60
     assert output_rate(Fraction(1)) == 10
+
+
+@pytest.mark.slow
+def test_hdr_is_shown_as_sdr_and_not_graded(tmp_path):
+    hdr10 = "log-level=none:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:range=limited"
+    facts = make_video(
+        tmp_path / "hdr.mp4",
+        seconds=1,
+        audio=None,
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        options={"x265-params": hdr10},
+    )
+    row = render(facts, tmp_path / "out", [(2, 20)], grade=Redden())
+    assert "grade.cube" not in row["files"]
+    with av.open(str(row["files"]["reel.mp4"])) as file:
+        context = file.streams.video[0].codec_context
+        assert (context.color_primaries, context.color_trc, context.colorspace) == (1, 1, 1)
+        pictures = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    assert [read_counter(picture) for picture in pictures] == [*range(2, 20)]
+    assert pictures[0].max() > 235  # a code of 235 is brighter than SDR goes

@@ -1,0 +1,44 @@
+"""Dependencies run one way: jobs -> pipeline -> stages -> stages/nn, and jobs, pipeline -> cluster."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "stages/nn": {"stages"},  # settings, filesystem and the like, but no stage: see below
+    "stages": {"stages"},
+    "cluster": {"cluster"},
+    "pipeline": {"pipeline", "stages", "cluster"},
+    "jobs": {"jobs", "pipeline", "stages", "cluster"},
+}
+OURS = {"jobs", "pipeline", "stages", "cluster", "tests", "benchmarks"}
+BASE = {"settings", "failure", "filesystem", "nn"}
+
+
+def imports(file: Path) -> list[str]:
+    nodes = ast.walk(ast.parse(file.read_text()))
+    names = []
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module)
+    return names
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_nothing_imports_what_lies_above_it(folder: str) -> None:
+    for file in (ROOT / folder).glob("*.py"):
+        ours = {name for name in imports(file) if name.split(".")[0] in OURS}
+        wrong = {name for name in ours if name.split(".")[0] not in ALLOWED[folder]}
+        assert not wrong, f"{file.relative_to(ROOT)} imports {wrong}"
+        if folder == "stages/nn":
+            stages = {name for name in ours if name.split(".")[1] not in BASE}
+            assert not stages, f"{file.relative_to(ROOT)} imports {stages}"
+
+
+def test_stages_know_nothing_of_ray() -> None:
+    for file in (ROOT / "stages").rglob("*.py"):
+        assert not [name for name in imports(file) if name.split(".")[0] == "ray"], file
