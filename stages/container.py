@@ -87,7 +87,7 @@ def open_source(uri: str, limits: LimitSettings = LimitSettings()) -> Iterator[S
             target, options=options, timeout=timeout if local else None, metadata_errors="replace"
         )
     except LIBAV_ERRORS as error:
-        raise Failed(f"cannot be opened as video: {_plain(error)}") from error
+        raise Failed(f"cannot be opened as video: {plain(error)}") from error
     try:
         yield _check(container, limits)
     finally:
@@ -124,7 +124,7 @@ def _check(container: av.container.InputContainer, limits: LimitSettings) -> Sou
     )
 
 
-def _plain(error: BaseException) -> str:
+def plain(error: BaseException) -> str:
     """One line without the path, which may be a key full of surprises."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.splitlines()[0]

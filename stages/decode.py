@@ -236,14 +236,20 @@ class _ShardReader:
             self._motion.append(float(cv2.absdiff(luma, self._last_luma).mean()) / 255)
         else:
             self.first_s = seconds
-            self._next_sample = math.ceil((seconds - 1 / self.facts["fps"]) * self.settings.fps + 1e-6)
+            # The first frame of a video is always a sample; that of a later shard, if it is due.
+            before_s = -math.inf if self.first_shard else seconds - 1 / self.facts["fps"]
+            self._next_sample = self._grid_after(before_s)
         self._last_luma = luma
         self.frames += 1
         step_s = float(frame.duration * frame.time_base) if frame.duration else 1 / self.facts["fps"]
         self.end_s = seconds + step_s
         if seconds * self.settings.fps + 1e-6 >= self._next_sample:
-            self._next_sample = math.floor(seconds * self.settings.fps + 1e-6) + 1
+            self._next_sample = self._grid_after(seconds)
             self._sample(frame, luma, seconds)
+
+    def _grid_after(self, seconds: float) -> float:
+        """The first point of the sampling grid after a time, in units of its step."""
+        return math.floor(seconds * self.settings.fps + 1e-6) + 1 if seconds > -math.inf else seconds
 
     def _sample(self, frame: av.VideoFrame, luma: np.ndarray, seconds: float) -> None:
         side = self.settings.size

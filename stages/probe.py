@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from stages.container import LIBAV_ERRORS, LimitSettings, Source, open_source
+from stages.container import LIBAV_ERRORS, LimitSettings, Source, open_source, plain
 from stages.failure import Failed
 
 FALLBACK_RATE = Fraction(25)
@@ -94,7 +94,7 @@ def _first_frame(source: Source) -> av.VideoFrame:
                 break
     except LIBAV_ERRORS as caught:
         error = caught
-    raise Failed("no frame of it can be decoded" + (f": {error}" if error else ""))
+    raise Failed("no frame of it can be decoded" + (f": {plain(error)}" if error else ""))
 
 
 def _nominal_rate(video: av.VideoStream) -> Fraction:

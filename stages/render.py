@@ -22,7 +22,7 @@ from pydantic import Field
 
 from stages.audio import assemble
 from stages.colour import write_cube
-from stages.container import LIBAV_ERRORS, LimitSettings
+from stages.container import LIBAV_ERRORS, LimitSettings, plain
 from stages.cutter import read_span
 from stages.encode import Chapter, Form, ReelWriter, choose_encoder, write_jpeg
 from stages.failure import Failed
@@ -84,8 +84,7 @@ class Render:
         try:
             return row | _Reel(self, row, folder).render()
         except LIBAV_ERRORS as error:
-            text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Failed(f"cannot be rendered: {text.splitlines()[0]}") from error
+            raise Failed(f"cannot be rendered: {plain(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,8 @@ from stages.settings import Settings
 EFFECTS = ("whip", "spin", "ripple", "twist", "zoom", "blur")
 NOISE = 3  # centre x, centre y, direction or wavelength; each in [-1, 1]
 INSTANTS = (-1.0, 0.0, 1.0)
-DISTANCE = 4  # channel of the generator's points that holds the distance to the centre
 WAVES = 9  # numbers that describe a phase
-RINGS = 12.0  # rad per unit: the finest waves about the centre that the first layer starts with
+SHUTTER = 0.1  # the shutter is open from phase * 0.9 to phase * 1.1
 CENTRE = 0.25  # how far the noise moves the centre, as a share of the half frame
 # Beyond this phase a clip is fully hidden by the other one.
 FARTHEST = 0.75
@@ -86,10 +85,7 @@ class Generator(nn.Module):
         self.still = _mlp(16 + NOISE + 1, width)
         self.moving = _mlp(16 + NOISE + 1 + 1 + WAVES, width)
         self.camera = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, len(INSTANTS) * 6))
-        self.motion = FilmSiren(5 + features, width, 4, 2 * len(INSTANTS) + 1)
-        with torch.no_grad():
-            # A third of the first sines start as rings: ripples are too fine to be found from smooth ones.
-            self.motion.layers[0].weight[: width // 3, DISTANCE].uniform_(-RINGS, RINGS)
+        self.motion = FilmSiren(5 + features + len(INSTANTS), width, 4, 2 * len(INSTANTS) + 1)
         self.mixing = FilmSiren(5 + features, width // 2, 3, 1, condition=width)
 
     def forward(self, x_B3HW: Tensor, cue: Cue, grid: int | None = None) -> Fields:
@@ -103,14 +99,13 @@ class Generator(nn.Module):
         place = coordinates(cue.aspect, grid)
         around = place - centre[..., None, None]
         distance = around.square().sum(1, keepdim=True).sqrt()
-        # Channel DISTANCE of these is the distance to the centre.
         points = torch.cat([place / cue.aspect.clamp(min=1)[:, None, None, None], around, distance, seen], 1)
 
         known = torch.cat([self.effects(cue.effect), cue.noise, cue.aspect[:, None].log()], 1)
         moving = self.moving(torch.cat([known, cue.strength[:, None], waves(cue.phase)], 1))
         gain_B1 = gain(cue)[:, None]
         steps = gain_B1[..., None] * self.camera(moving).view(-1, len(INSTANTS), 6)
-        flow = self.motion(points, moving)
+        flow = self.motion(torch.cat([points, rings(cue, distance)], 1), moving)
         return Fields(
             camera=about(centre, steps),
             local=gain_B1[..., None, None, None] * polar(flow[:, :-1], around),
@@ -206,6 +201,16 @@ def about(centre_B2: Tensor, steps_BT6: Tensor) -> Tensor:
     pan = steps_BT6[..., :2, None]
     centre = centre_B2[:, None, :, None]
     return torch.cat([matrix, centre - matrix @ centre + pan], -1)
+
+
+def rings(cue: Cue, distance_B1GG: Tensor) -> Tensor:
+    """[B, T, G, G]: waves that run outward from the centre, two periods in a transition, at each instant.
+
+    Ripples are too fine to be found from smooth coordinates in reasonable time; from these they are not.
+    """
+    per_unit = (1.6 + 0.4 * cue.noise[:, 2])[:, None, None, None]
+    times = cue.phase[:, None] * (1 + SHUTTER * cue.phase.new_tensor(INSTANTS))
+    return torch.sin(2 * torch.pi * (per_unit * distance_B1GG - 2 * times[..., None, None]))
 
 
 def polar(flow_B6GG: Tensor, around_B2GG: Tensor) -> Tensor:

@@ -202,3 +202,10 @@ def test_limits_are_kept(tmp_path: Path) -> None:
     ):
         with pytest.raises(Failed, match=r"limits\."):
             list(probe(row, limits, 60.0))
+
+
+def test_two_frames_make_a_sample(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "two.mp4", seconds=0.08, audio=None).path
+    row = whole(path)
+    assert row["frames_decoded"] == 2
+    assert len(row["times_s"]) == 1

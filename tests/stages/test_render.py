@@ -159,8 +159,7 @@ def test_frames_shared_by_two_clips_come_from_the_effect_and_no_others_do(tmp_pa
     assert phases == sorted(phases)
     assert 0 < phases[0] < 0.2 < 0.8 < phases[-1] < 1
     shown = [read_counter(picture) for picture in read_pictures(row["files"]["reel.mp4"])]
-    first = [*range(3, 36), *range(64, 88)]
-    assert shown == [*first, *(n for n in shown[len(first) : len(first) + 2]), *shown[len(first) + 2 :]]
+    assert shown == [*range(3, 36), *range(64, 88), *range(103, 130)]
     assert len(shown) == 37 + 30 + 30 - 13
     assert row["reel"]["duration_s"] == pytest.approx(84 / 30)
 
