@@ -4,8 +4,10 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import ray
 
@@ -25,18 +27,18 @@ def connection(address: str | None) -> Iterator[None]:
     # Ray says of every actor pool, on standard error, that its arguments lie in the object store.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": bool(os.environ.get("REELMAP_WORKER_LOGS"))}
-    if address:
-        ray.init(address=address, **quiet)
-    else:
-        cores = os.cpu_count() or 1
-        ray.init(
-            num_cpus=max(MIN_LOGICAL_CPUS, LOGICAL_CPUS_PER_CORE * cores),
-            object_store_memory=min(OBJECT_STORE_BYTES, _shared_memory_bytes() // 2),
-            include_dashboard=False,
-            dashboard_host="127.0.0.1",
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
+    with _without_stderr():  # where Ray answers that it has read the log level
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(
+                num_cpus=max(MIN_LOGICAL_CPUS, LOGICAL_CPUS_PER_CORE * (os.cpu_count() or 1)),
+                object_store_memory=min(OBJECT_STORE_BYTES, _shared_memory_bytes() // 2),
+                include_dashboard=False,
+                dashboard_host="127.0.0.1",
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
     try:
         with _terminate_as_interrupt():
             yield
@@ -54,6 +56,20 @@ def cores(address: str | None) -> int:
 def gpus() -> int:
     """GPUs of the connected cluster."""
     return int(ray.cluster_resources().get("GPU", 0))
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """What native code writes to standard error goes nowhere; Python's exceptions are raised as ever."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from stages.settings import Settings
 
 class CodecSettings(Settings):
     kind: Literal["hyperprior", "vqvae", "none"] = "hyperprior"
-    rate: int = 1  # 0 is the smallest; the bundle's card says what each costs and what is left of the picture
+    rate: int = 2  # 0 is the smallest; the bundle's card says what each costs and what is left of the picture
 
 
 class Compress:

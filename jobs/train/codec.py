@@ -8,6 +8,7 @@ pictures with real bytes, header included, beside Pillow's JPEG and WebP files o
 import io
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from stages.failure import Dropped, Failed
 from stages.nn.codec import Codec, build_codec, compress, decompress, restore, storable
 from stages.nn.transforms import PATCH, Bottleneck
 
+Pictures = dict[str, list[np.ndarray]]
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli, Bovik, 2003
 FULL_PRECISION_FROM = 0.85  # share of the time after which no more bf16
@@ -46,7 +48,8 @@ class Train(LoopSettings):
 
 
 def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    seen, held_out = pictures(settings, run)
+    sources, held_out = pictures(settings, run)
+    seen = [picture for source in sources.values() for picture in source]
     net = build_codec(settings.kind, {}).to(run.device, memory_format=torch.channels_last)
     if run.start and run.start.models.get("codec", {}).get("kind") == settings.kind:
         restore(net, run.start.state("codec"))
@@ -79,7 +82,11 @@ def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]
     card = {
         "kind": settings.kind,
         "settings": net.settings.model_dump(mode="json"),
-        "trained": {"data": [settings.photos, settings.videos], "pictures": len(seen), **chosen(settings)},
+        "trained": {
+            "pictures": {name: len(source) for name, source in sources.items()},
+            "held_out": "every eighth picture, every eighth video",
+            **chosen(settings),
+        },
         "quality": quality,
     }
     return state, card
@@ -140,34 +147,38 @@ def loss_of(net: Codec, x: Tensor, settings: Train, half: bool) -> tuple[Tensor,
     return loss, {"bpp": bpp.mean().item(), "psnr_db": psnr, "auxiliary": auxiliary.item()}
 
 
-def pictures(settings: Train, run: Run) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
-    """Pictures to train on, and held-out ones by source, squashed to the size of a proxy.
+def pictures(settings: Train, run: Run) -> tuple[Pictures, Pictures]:
+    """Pictures to train on and held-out ones, by source; the latter squashed to the size of a proxy.
 
     Of videos, whole files are held out: frames of one file are too much alike.
     """
-    seen: list[np.ndarray] = []
-    held_out: dict[str, list[np.ndarray]] = {}
+    seen: Pictures = defaultdict(list)
+    held_out: Pictures = defaultdict(list)
     for name in filter(None, settings.photos.split(",")):
         some, others = split(photos(str(run.part(name))))
-        seen, held_out["photos"] = seen + some, held_out.get("photos", []) + others
+        seen[name] += some
+        held_out["photos"] += others
     files = [
-        path
+        (name, path)
         for name in filter(None, settings.videos.split(","))
         for path in sorted(run.part(name).rglob("*"))
         if path.suffix.lower() in VIDEO_SUFFIXES
     ]
-    for i, path in enumerate(files):
+    for i, (name, path) in enumerate(files):
         frames = list(video_frames(path, settings.frames_per_video))
         if i % 8 == 7:
-            held_out["videos"] = held_out.get("videos", []) + frames[:: max(1, len(frames) // 2)][:2]
+            held_out["videos"] += frames[:: max(1, len(frames) // 2)][:2]
         else:
-            seen += frames
+            seen[name] += frames
     size = (settings.measure_px, settings.measure_px)
     squashed = {
         name: [cv2.resize(item, size, interpolation=cv2.INTER_AREA) for item in items]
         for name, items in held_out.items()
     }
-    run.log(pictures=len(seen), held_out={name: len(items) for name, items in squashed.items()})
+    run.log(
+        pictures={name: len(items) for name, items in seen.items()},
+        held_out={name: len(items) for name, items in squashed.items()},
+    )
     return seen, squashed
 
 

@@ -29,14 +29,19 @@ STEPS = (96, 160, 256, 400)  # lengths of timelines, in samples
 
 class Train(LoopSettings):
     minutes: float = 5.0
+    # After 1,400 steps it knows a hundred clips by heart and scores classes that it never saw no better than
+    # motion alone does. More clips bear more steps.
+    max_steps: int = 200
     kind: Kind = "lstm"
     features: FeatureSettings = FeatureSettings()
-    projection: int = 32
-    hidden: int = 48
+    # Mean AP of 3 splits of 107 clips: 0.80 with projection 16 and blind 0.5, 0.88 so, 0.84 without features.
+    projection: int = 4
+    hidden: int = 24
     dropout: float = Field(0.5, ge=0, lt=1)
+    blind: float = Field(0.9, ge=0, lt=1)
     batch: int = 8
     learning_rate: float = 2e-3
-    weight_decay: float = 0.02
+    weight_decay: float = 0.1
     ranking: float = 1.0  # weight of the pairwise loss
     test_timelines: int = 120
 
@@ -57,8 +62,10 @@ def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict]:
         projection=settings.projection,
         hidden=settings.hidden,
         dropout=settings.dropout,
+        blind=settings.blind,
     )
     net = ScorerNet(settings.kind, shape).to(run.device)
+    begin_plain(net)
     start = run.start.models.get("scorer") if run.start else None
     if start and start["kind"] == settings.kind and start["settings"]["shape"] == shape.model_dump():
         net.load_state_dict(run.start.state("scorer"))
@@ -95,6 +102,16 @@ def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict]:
         "requires": ["features"] if own else [],
     }
     return net.state_dict(), card
+
+
+@torch.no_grad()
+def begin_plain(net: ScorerNet) -> None:
+    """Begin as what needs no training, a sum of motion and novelty; training learns the corrections."""
+    # Motion as such and against the video, loudness, audio or not, novelty, change: see stages.score.signals.
+    net.direct.weight.copy_(torch.tensor([[0.3, 0.5, 0.1, 0.0, 1.5, 0.0]]))
+    net.direct.bias.zero_()
+    net.head.weight.mul_(0.1)
+    net.head.bias.zero_()
 
 
 def fit(settings: Train, run: Run, net: ScorerNet, clips: list, val: list, rng: np.random.Generator) -> None:

@@ -26,11 +26,11 @@ class ScorerShape(Settings):
 
     features_width: int  # D
     signals: int  # S
-    projection: int = 16
+    projection: int = 4
     hidden: int = 24  # per direction
     dropout: float = Field(0.5, ge=0, lt=1)
-    # Share of training videos of which the features are hidden: a few hundred clips are soon learnt by heart.
-    blind: float = Field(0.5, ge=0, lt=1)
+    # Share of training videos whose features are hidden: the looks of a hundred clips are learnt by heart.
+    blind: float = Field(0.9, ge=0, lt=1)
     # A long video is read in windows, so that memory does not grow with it; each window sees `margin` steps
     # more on both sides, whose logits are thrown away.
     window: int = 512

@@ -55,7 +55,7 @@ def test_a_transition_starts_with_the_one_frame_and_ends_with_the_other(effects,
 
 @pytest.mark.parametrize("effect", EFFECTS)
 def test_a_transition_has_no_jump(shipped, effect):
-    a, b = picture(180, 320, 1), picture(180, 320, 2)
+    a, b = picture(90, 160, 1), picture(90, 160, 2)
     frames = [shipped.transition(a, b, effect, phase) for phase in np.linspace(0, 1, 61)]
     steps = [difference(x, y) for x, y in pairwise(frames)]
     assert max(steps) < 0.3 * difference(a, b)
