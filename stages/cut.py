@@ -23,6 +23,9 @@ class CutSettings(Settings):
     min_clip_s: float = Field(1.2, gt=0.2)
     max_clip_s: float = Field(10.0, gt=0.5)
     max_share: float = Field(0.2, gt=0, le=1, description="of the reel that one clip may take")
+    repeat: float = Field(
+        0.6, ge=0, le=1, description="what each further piece of a shot that is in the reel still counts"
+    )
     novelty_share: float = Field(0.2, ge=0, le=1, description="of novelty in a clip's score")
 
     @field_validator("target")
@@ -94,6 +97,19 @@ def choose(score: np.ndarray, seconds: np.ndarray, budget_s: float) -> np.ndarra
     return np.array(chosen[::-1], int)
 
 
+def discounted(score: np.ndarray, shot: np.ndarray, repeat: float) -> np.ndarray:
+    """Scores with diminishing returns: the n-th best piece of a shot counts `repeat` to the n-th of its own.
+
+    score  [K]  in [0, 1]
+    shot   [K]  number of the shot that a piece belongs to
+    """
+    order = np.lexsort((-score, shot))
+    first = np.searchsorted(shot[order], shot[order])
+    result = np.empty(len(score))
+    result[order] = score[order] * repeat ** (np.arange(len(score)) - first)
+    return result
+
+
 class Cut:
     """Adds `clips` and `edits` to a scored video."""
 
@@ -139,7 +155,11 @@ class Cut:
         }
 
     def _edits(self, clips: list[dict], target_s: float) -> list[dict]:
-        score = np.array([clip["score"] for clip in clips])
+        score = discounted(
+            np.array([clip["score"] for clip in clips]),
+            np.array([clip["shot"] for clip in clips]),
+            self.settings.repeat,
+        )
         length = np.array([clip["end_s"] - clip["start_s"] for clip in clips])
         overlap_s = self._overlap_s(length.min())
         # A transition costs its overlap: n clips with n - 1 overlaps fit if n (length - overlap) does.
@@ -163,12 +183,12 @@ class Cut:
         spans = np.array([[clip["start_s"], clip["end_s"]] for clip in clips])
         joined = np.append(False, np.isclose(spans[1:, 0], spans[:-1, 1]))
         names = [
-            "cut" if joined[k] or not self.transitions else self.transitions[(k - 1) % len(self.transitions)]
+            "cut"
+            if not k or joined[k] or not self.transitions
+            else self.transitions[(k - 1) % len(self.transitions)]
             for k in range(len(clips))
         ]
-        overlaps = np.array(
-            [0.0 if k == 0 or names[k] == "cut" else self.transition_s for k in range(len(clips))]
-        )
+        overlaps = np.array([0.0 if names[k] == "cut" else self.transition_s for k in range(len(clips))])
         lengths = spans[:, 1] - spans[:, 0]
         if trim_to_s is not None:
             # Few clips may hold less spare than the excess: then the least length gives way, not the target.

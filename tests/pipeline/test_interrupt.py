@@ -40,7 +40,9 @@ def wait_for_first_video(run: subprocess.Popen, output: Path) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_same_command_finishes_what_was_stopped(
     how: signal.Signals, library: Path, tmp_path: Path, bundle: str
 ) -> None:
@@ -56,8 +58,8 @@ def test_same_command_finishes_what_was_stopped(
         assert "Traceback" not in said
         (record,) = (output / "runs").glob("*.json")
         assert json.loads(record.read_text())["state"] == "interrupted"
-    # Ray's processes notice that their driver is gone.
-    assert not psutil.wait_procs(family, timeout=60)[1]
+    # Ray's processes notice that their driver is gone; its agents take a minute.
+    assert not psutil.wait_procs(family, timeout=150)[1]
 
     part_way = tables.read(str(output), "videos")["video_id"].to_pylist()
     assert 1 <= len(part_way) < VIDEOS, "stopped too late to show anything"

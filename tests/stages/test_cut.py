@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stages.cut import Cut, CutSettings, choose, reel_seconds, segment, target_seconds, trim
+from stages.cut import Cut, CutSettings, choose, discounted, reel_seconds, segment, target_seconds, trim
 
 
 def scored(duration_s: float, cuts_s: list[float], rng: np.random.Generator, luma: float = 0.5) -> dict:
@@ -97,7 +97,7 @@ def test_edits_are_in_time_order_inside_their_clips_and_end_to_end() -> None:
         assert clip["start_s"] - 1e-6 <= edit["source_start_s"] < edit["source_end_s"] <= clip["end_s"] + 1e-6
         assert edit["reel_start_s"] == pytest.approx(at - edit["transition_s"])
         at = edit["reel_start_s"] + edit["source_end_s"] - edit["source_start_s"]
-    assert edits[0]["transition_s"] == 0
+    assert (edits[0]["transition"], edits[0]["transition_s"]) == ("cut", 0)
     assert [edit["source_start_s"] for edit in edits] == sorted(edit["source_start_s"] for edit in edits)
     assert at == pytest.approx(reel_seconds(edits))
 
@@ -107,7 +107,7 @@ def test_pieces_of_one_take_are_joined_without_an_effect() -> None:
     row["importance"][:] = 0.1
     row["importance"][20:36] = 1.0  # 10 s to 18 s
     row["novelty"][:] = 0.0
-    edits = Cut(CutSettings(target="8s"), ("whip",), 0.4)(row)["edits"]
+    edits = Cut(CutSettings(target="8s", repeat=1.0), ("whip",), 0.4)(row)["edits"]
     touching = [
         b for a, b in itertools.pairwise(edits) if abs(a["source_end_s"] - b["source_start_s"]) < 1e-6
     ]
@@ -124,6 +124,21 @@ def test_the_important_part_is_chosen_and_says_why() -> None:
     assert all(39.9 <= edit["source_start_s"] < 50 for edit in done["edits"])
     best = min((c for c in done["clips"] if c["chosen"]), key=lambda c: c["clip"])
     assert "learned importance" in best["why"]
+
+
+def test_further_pieces_of_a_shot_count_less() -> None:
+    scores = discounted(np.array([0.8, 1.0, 0.5, 0.4]), np.array([0, 0, 0, 1]), 0.5)
+    assert scores == pytest.approx([0.4, 1.0, 0.125, 0.4])
+
+
+def test_reel_shows_more_than_one_shot_although_one_is_the_best() -> None:
+    row = scored(60.0, [20.0, 40.0], np.random.default_rng(8))
+    row["novelty"][:] = 0.0
+    for part, level in ((slice(0, 40), 0.9), (slice(40, 80), 0.7), (slice(80, 120), 0.6)):
+        row["importance"][part] = level
+    done = Cut(CutSettings(target="12s"), (), 0.0)(row)
+    shots = {clip["shot"] for clip in done["clips"] if clip["chosen"]}
+    assert shots == {0, 1, 2}
 
 
 def test_black_clips_are_left_out() -> None:
