@@ -13,14 +13,14 @@ import ray
 
 # Each operator asks for a fraction of a CPU and Ray Data reserves some for every operator: with few logical
 # CPUs an operator can be left with none and the run waits for ever. cluster/plan.py bounds the real load.
-LOGICAL_CPUS_PER_CORE = 8
-MIN_LOGICAL_CPUS = 32
+LOGICAL_CPUS_PER_CORE = 4
+MIN_LOGICAL_CPUS = 8
 OBJECT_STORE_BYTES = 2 << 30
 
 
 @contextlib.contextmanager
 def connection(address: str | None) -> Iterator[None]:
-    """Connected to `address` ("auto", "ray://host:10001"), or to a local Ray that is stopped at the end."""
+    """Connected to `address` ("auto", "HEAD:6379"), or to a local Ray that is stopped at the end."""
     if ray.is_initialized():  # a caller that manages Ray itself: a test session, a notebook, a submitted job
         yield
         return

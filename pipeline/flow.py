@@ -7,6 +7,7 @@ boundary only, decode -> look; full-size frames never leave the render actor.
 import logging
 import math
 import tempfile
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -104,6 +105,8 @@ def make_render(settings: Settings, output: str, threads: int) -> Stage:
 def configure() -> None:
     """Every knob of Ray Data that the flow relies on; `context_facts` goes into runs/."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # It warns of every pool that is larger than what is left to do.
+    warnings.filterwarnings("ignore", module="ray.data")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
