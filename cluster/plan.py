@@ -8,6 +8,8 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 # Of a logical CPU. The sum over a whole plan stays far below what a cluster has, so that no operator starves;
 # the pool sizes below are what bounds the load on the real cores.
 LIGHT, HEAVY = 0.1, 0.25
+# Without a bound Ray Data would start the actor that a video kills again and again, for ever.
+RETRIES = 2
 IN_FLIGHT = 2  # the shard at work and the next one
 
 
@@ -30,7 +32,7 @@ class Plan:
 
     def actors(self, size: int, num_gpus: float = 0.0) -> dict[str, Any]:
         strategy = ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=IN_FLIGHT)
-        options = {"compute": strategy, "num_cpus": HEAVY}
+        options = {"compute": strategy, "num_cpus": HEAVY, "max_task_retries": RETRIES}
         return options | ({"num_gpus": num_gpus} if num_gpus else {})
 
     @property

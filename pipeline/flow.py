@@ -92,7 +92,7 @@ def make_render(settings: Settings, output: str, threads: int) -> Stage:
     bundle = open_bundle(settings.bundle)
     grade = Grade(settings.colour, bundle) if settings.colour.kind != "none" else None
     effects = Effects(settings.effects, bundle) if settings.effects.kind != "none" else None
-    render = Render(settings.render, grade, effects)
+    render = Render(settings.render, grade, effects, settings.limits)
 
     def run(row: dict[str, Any]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
@@ -107,6 +107,8 @@ def configure() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # It warns of every pool that is larger than what is left to do.
     warnings.filterwarnings("ignore", module="ray.data")
+    # The successor of ray_remote_args has no name yet for the bound on retries.
+    warnings.filterwarnings("ignore", message=".*ray_remote_args")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline.progress import Reporter
 from pipeline.rows import from_table, to_table
 from pipeline.schema import DROPPED, FAILED
-from stages.failure import Dropped, Failed
+from stages.failure import Dropped, Failed, Unavailable
 
 Stage = Callable[[dict[str, Any]], dict[str, Any] | Iterator[dict[str, Any]] | None]
 TRACE_LINES = 30
@@ -47,6 +47,8 @@ class Guard:
                 yield result
             else:
                 yield from result
+        except Unavailable:
+            raise  # the row is lost to this attempt and planned again
         except Exception as error:  # any failure of one item is that item's row, never the run's end
             yield row | {"failure": failure(self.name, error)}
 

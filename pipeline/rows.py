@@ -44,6 +44,7 @@ FACTS = pa.struct(
         ("color_space", pa.int32()),
         ("color_range", pa.int32()),
         ("duration_s", pa.float64()),
+        ("duration_exact", pa.bool_()),
         ("start_s", pa.float64()),
         ("audio_codec", pa.string()),
         ("audio_rate", pa.int32()),

@@ -4,15 +4,18 @@ libav follows playlists, concat scripts and URLs found inside a file if it may, 
 and the protocols are whitelisted. Time is PTS x time base, from the start of the presentation.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import av
+from botocore.exceptions import BotoCoreError, ClientError
 
-from stages.failure import Dropped, Failed
+from stages.failure import Dropped, Failed, Unavailable
 from stages.filesystem import open_filesystem, protocol_of
 from stages.settings import Settings
 
@@ -22,9 +25,9 @@ DEMUXERS = (
     "ivf,gif,dv,nut,wtv,rm,m4v,h263,h261,mjpeg,yuv4mpegpipe,gxf,nuv,dnxhd,bink,smk,swf,roq,apng,"
     "mp3,aac,ac3,eac3,flac,wav,opus,aiff,w64,caf,amr,tta,wv,ape,dts"
 )
-# What PyAV raises for bytes that are not what they claim: UnicodeDecodeError (a ValueError) for tags,
-# EOFError at open, and now and then a plain OSError.
-LIBAV_ERRORS = (av.error.FFmpegError, ValueError, EOFError, OSError)
+# What PyAV raises for bytes that are not what they claim: its own errors, UnicodeDecodeError for tags,
+# EOFError at open. Trouble of the storage is none of these.
+LIBAV_ERRORS = (av.error.FFmpegError, UnicodeDecodeError, EOFError)
 READ_AHEAD_BYTES = 4 << 20
 
 
@@ -71,29 +74,61 @@ def open_source(uri: str, limits: LimitSettings = LimitSettings()) -> Iterator[S
 
     Raises Failed when it cannot be read or exceeds a limit, Dropped when it holds no video.
     """
-    filesystem, path = open_filesystem(uri)
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
-    timeout = (limits.open_timeout_s, limits.read_timeout_s)
-    local = protocol_of(uri) == "file"
-    try:
-        if local:
-            if Path(path).stat().st_size == 0:
-                raise Failed("the file is empty (0 bytes)")
-            # "file:" so that a name such as "http:x.mp4" is a name and not a protocol.
-            handle, target = None, f"file:{Path(path).absolute()}"
-        else:
-            target = handle = filesystem.open(path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead")
-        container = av.open(
-            target, options=options, timeout=timeout if local else None, metadata_errors="replace"
-        )
-    except LIBAV_ERRORS as error:
-        raise Failed(f"cannot be opened as video: {plain(error)}") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            target, timeout = _target(uri, limits, stack)
+            container = av.open(target, options=options, timeout=timeout, metadata_errors="replace")
+        except FileNotFoundError as error:
+            raise Failed("it is no longer there") from error
+        except PermissionError as error:
+            raise Failed("there is no permission to read it") from error
+        except LIBAV_ERRORS as error:
+            raise Failed(f"cannot be opened as video: {plain(error)}") from error
+        stack.enter_context(closing(container))
         yield _check(container, limits)
-    finally:
-        container.close()
-        if handle is not None:
-            handle.close()
+
+
+def _target(
+    uri: str, limits: LimitSettings, stack: ExitStack
+) -> "tuple[str | _Remote, tuple[float, float] | None]":
+    """What libav opens for a URI, and how long it may take to open and to read."""
+    filesystem, path = open_filesystem(uri)
+    if protocol_of(uri) == "file":
+        if Path(path).stat().st_size == 0:
+            raise Failed("the file is empty (0 bytes)")
+        # "file:" so that a name such as "http:x.mp4" is a name and not a protocol.
+        return f"file:{Path(path).absolute()}", (limits.open_timeout_s, limits.read_timeout_s)
+    open_file = partial(filesystem.open, path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead")
+    return stack.enter_context(closing(_Remote(open_file))), None
+
+
+class _Remote:
+    """A file of a store, for libav to read; what the store refuses is Unavailable, no damage of the video."""
+
+    def __init__(self, open_file: Callable[[], BinaryIO]):
+        self._file = self._ask(open_file)
+
+    def read(self, size: int) -> bytes:
+        return self._ask(lambda: self._file.read(size))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._ask(lambda: self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+    @staticmethod
+    def _ask(call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except (OSError, BotoCoreError, ClientError) as error:
+            raise Unavailable(f"the storage does not give it: {type(error).__name__}") from error
 
 
 def _check(container: av.container.InputContainer, limits: LimitSettings) -> Source:

@@ -9,13 +9,15 @@ import re
 from typing import Any
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from stages.loudness import STEP_S
 from stages.settings import Settings
 
 # Darker clips are fades and blanks, whatever the network says of them.
 BLACK_LUMA = 0.03
 KNAPSACK_STEPS = 6000
+TRIMS = 8
 
 
 class CutSettings(Settings):
@@ -28,11 +30,20 @@ class CutSettings(Settings):
     )
     novelty_share: float = Field(0.2, ge=0, le=1, description="of novelty in a clip's score")
 
-    @field_validator("target")
+    @field_validator("target", mode="before")
     @classmethod
-    def _is_length(cls, text: str) -> str:
+    def _is_length(cls, target: str | float) -> str:
+        text = f"{target:g}s" if isinstance(target, int | float) else target
         target_seconds(text, 100.0)
         return text
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "CutSettings":
+        if self.min_clip_s > self.max_clip_s:
+            raise ValueError(
+                f"min_clip_s ({self.min_clip_s:g}) is more than max_clip_s ({self.max_clip_s:g})"
+            )
+        return self
 
 
 def target_seconds(text: str, duration_s: float) -> float:
@@ -79,7 +90,7 @@ def choose(score: np.ndarray, seconds: np.ndarray, budget_s: float) -> np.ndarra
     """
     step_s = max(0.05, budget_s / KNAPSACK_STEPS)
     weight = np.maximum(1, np.ceil(seconds / step_s - 1e-9)).astype(int)
-    room = int(budget_s / step_s + 1e-9)
+    room = max(0, int(budget_s / step_s + 1e-9))
     value = score * seconds
     best = np.zeros(room + 1)
     taken = np.zeros((len(score), room + 1), bool)
@@ -121,7 +132,8 @@ class Cut:
         settings = self.settings
         start_s = row["shard_log"][0]["start_s"]
         start_s = 0.0 if start_s is None or np.isnan(start_s) else start_s
-        target_s = min(target_seconds(settings.target, row["duration_s"]), row["duration_s"] - start_s)
+        target_s = max(target_seconds(settings.target, row["duration_s"]), settings.min_clip_s)
+        target_s = min(target_s, row["duration_s"] - start_s)
         # Twice the minimum leaves room to trim a clip and still meet the target.
         max_s = min(settings.max_clip_s, max(2 * settings.min_clip_s, settings.max_share * target_s))
         spans = segment(row["cuts_s"], start_s, row["duration_s"], settings.min_clip_s, max_s)
@@ -141,7 +153,8 @@ class Cut:
         share = self.settings.novelty_share
         score = (1 - share) * mean["importance"] + share * mean["novelty"]
         embedding = row["features"][part].astype(np.float32).mean(0)
-        loudness = row["loudness"][int(start_s * 2) : max(int(start_s * 2) + 1, int(end_s * 2))]
+        first_half, last_half = int(start_s / STEP_S), int(end_s / STEP_S)
+        loudness = row["loudness"][first_half : max(first_half + 1, last_half)]
         middle = first + int(np.argmax(row["importance"][part]))
         return mean | {
             "clip": number,
@@ -181,22 +194,28 @@ class Cut:
     def _layout(self, clips: list[dict], trim_to_s: float | None = None) -> list[dict]:
         """The edit list of `clips` in time order; trimmed to a length if one is given."""
         spans = np.array([[clip["start_s"], clip["end_s"]] for clip in clips])
-        joined = np.append(False, np.isclose(spans[1:, 0], spans[:-1, 1]))
+        touching = np.append(False, np.isclose(spans[1:, 0], spans[:-1, 1]))
         names = [
             "cut"
-            if not k or joined[k] or not self.transitions
+            if not k or touching[k] or not self.transitions
             else self.transitions[(k - 1) % len(self.transitions)]
             for k in range(len(clips))
         ]
-        overlaps = np.array([0.0 if names[k] == "cut" else self.transition_s for k in range(len(clips))])
-        lengths = spans[:, 1] - spans[:, 0]
+        wanted = np.array([0.0 if name == "cut" else self.transition_s for name in names])
+        overlaps = fitting(wanted, spans)
         if trim_to_s is not None:
-            # Few clips may hold less spare than the excess: then the least length gives way, not the target.
-            for min_s in (self.settings.min_clip_s, self.settings.min_clip_s / 2):
-                spans = trim(spans, joined, lengths.sum() - overlaps.sum() - trim_to_s, min_s)
-                lengths = spans[:, 1] - spans[:, 0]
-        # A clip cannot be in two transitions at once.
-        overlaps[1:] = np.minimum(overlaps[1:], 0.45 * np.minimum(lengths[1:], lengths[:-1]))
+            shots = np.array([clip["shot"] for clip in clips])
+            one_take = touching & np.append(False, shots[1:] == shots[:-1])
+            least_s = self.settings.min_clip_s
+            # Where the clips hold less spare than the excess, the least length gives way, then the unbroken
+            # take: the target never does.
+            ways = [(one_take, least_s), (one_take, least_s / 2), (one_take & False, least_s / 4)]
+            for closed, min_s in ways:
+                for _ in range(TRIMS):  # shorter clips leave room for shorter overlaps only
+                    excess_s = np.diff(spans).sum() - overlaps.sum() - trim_to_s
+                    spans = trim(spans, closed, excess_s, min_s)
+                    overlaps = fitting(wanted, spans)
+        lengths = spans[:, 1] - spans[:, 0]
         starts = np.cumsum(np.append(0.0, lengths[:-1])) - np.cumsum(overlaps)
         return [
             {
@@ -209,6 +228,12 @@ class Cut:
             }
             for clip, span, start, name, overlap in zip(clips, spans, starts, names, overlaps, strict=True)
         ]
+
+
+def fitting(wanted_s: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """Overlaps [K] with the clip before, so short that no clip [K, 2] is in two transitions at once."""
+    lengths = spans[:, 1] - spans[:, 0]
+    return np.append(0.0, np.minimum(wanted_s[1:], 0.45 * np.minimum(lengths[1:], lengths[:-1])))
 
 
 def reel_seconds(edits: list[dict]) -> float:

@@ -38,6 +38,10 @@ from stages.shots import OWN_FROM, ShotFinder
 
 THUMBNAIL_HEIGHT = 108
 JPEG_QUALITY = 78
+# How far before a shard to look for a keyframe when the seek led to a later one.
+STEPS_BACK_S = (0.0, 2.0, 10.0, 60.0, math.inf)
+# A shard ends at a keyframe only. One that grows to so many times its size is sampled more thinly.
+MAX_GROWTH = 4
 
 
 class DecodeSettings(Settings):
@@ -69,6 +73,11 @@ class _Samples:
     luma: list[float] = field(default_factory=list)
     thumbnails: list[bytes] = field(default_factory=list)
 
+    def thin_out(self) -> None:
+        """Keeps every other sample."""
+        for values in vars(self).values():
+            del values[1::2]
+
 
 def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings) -> dict[str, Any]:
     """The row of a shard with its sampled pictures and measures.
@@ -77,7 +86,7 @@ def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings)
     """
     started_at = datetime.now(UTC)
     with open_source(row["uri"], limits) as source:
-        reader = _ShardReader(source, row, settings)
+        reader = _ShardReader(source, row, settings, limits.max_duration_s)
         deadline = time.monotonic() + limits.shard_timeout_s
         for packet in reader.packets():
             reader.take(packet)
@@ -117,14 +126,16 @@ def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings)
 class _ShardReader:
     """Walks the packets of one shard once and fills in everything that is measured on them."""
 
-    def __init__(self, source: Source, row: dict[str, Any], settings: DecodeSettings):
-        self.source, self.settings = source, settings
+    def __init__(self, source: Source, row: dict[str, Any], settings: DecodeSettings, max_duration_s: float):
+        self.source, self.settings, self.max_duration_s = source, settings, max_duration_s
         self.start_s, self.nominal_end_s = row["start_s"], row["end_s"]
         self.first_shard = row["shard"] == 0
         self.facts = row["probe"]
         self.samples = _Samples()
         self.shots = ShotFinder(settings.detector)
-        self.loudness = MomentaryLoudness(self.start_s, self.nominal_end_s) if source.audio else None
+        self.loudness = (
+            MomentaryLoudness(self.start_s, min(self.nominal_end_s, max_duration_s)) if source.audio else None
+        )
         self.started = self.first_shard
         self.start_pts: int | None = None  # first keyframe of this shard; None reads from the very start
         self.end_pts: int | None = None  # first keyframe of the next shard
@@ -132,6 +143,9 @@ class _ShardReader:
         self.first_s = self.end_s = math.nan
         self.done = False
         self._next_sample = -math.inf
+        self._samples_per_s = settings.fps
+        room = MAX_GROWTH * settings.shard_max_bytes // (3 * settings.size**2)
+        self._max_samples = max(2, room)
         self._last_pts: int | None = None
         self._last_luma: np.ndarray | None = None
         self._motion: list[float] = []
@@ -153,28 +167,39 @@ class _ShardReader:
                 stream.discard = av.stream.Discard.all
 
     def packets(self) -> Iterator[av.Packet]:
+        """Packets of picture and sound from before the shard's first keyframe on."""
         source = self.source
         streams = [source.video] + ([source.audio] if source.audio else [])
-        # Formats without an index (MPEG-TS) may land behind the time asked for: then ask for earlier ones.
-        backs_s = (0.0,) if self.first_shard else (0.0, 2.0, 10.0, 60.0, math.inf)
         try:
-            for back_s in backs_s:
-                if not self.first_shard:
-                    source.seek(max(0.0, self.start_s - back_s))
-                head = []
+            if self.first_shard:
+                yield from source.container.demux(*streams)
+                return
+            for back_s in STEPS_BACK_S:
+                source.seek(max(0.0, self.start_s - back_s))
                 packets = source.container.demux(*streams)
-                for packet in packets:
-                    head.append(packet)
-                    if packet.stream is source.video and packet.pts is not None:
-                        break
-                landed = head and head[-1].pts is not None and source.seconds(head[-1]) <= self.start_s + 1e-6
-                if landed or back_s == backs_s[-1]:
+                head, before_start = self._head(packets)
+                if before_start or back_s >= self.start_s:
                     yield from head
                     yield from packets
                     return
         except LIBAV_ERRORS:
             # A damaged tail: what was read so far counts; gather compares it with the header.
             return
+
+    def _head(self, packets: Iterator[av.Packet]) -> tuple[list[av.Packet], bool]:
+        """The packets up to the first keyframe, and whether that lies before the shard.
+
+        MPEG streams have no index: a seek may land behind the time asked for, and the parser does not know a
+        keyframe before it has seen a sequence header.
+        """
+        head = []
+        for packet in packets:
+            head.append(packet)
+            if packet.stream is self.source.video and packet.pts is not None:
+                after = self.source.seconds(packet) > self.start_s + 1e-6
+                if packet.is_keyframe or after:
+                    return head, not after
+        return head, False
 
     def take(self, packet: av.Packet) -> None:
         if packet.stream is self.source.audio:
@@ -216,6 +241,8 @@ class _ShardReader:
             return  # leading pictures of an open GOP: the shard before has them whole
         self._last_pts = frame.pts
         seconds = self.source.seconds(frame)
+        if seconds > self.max_duration_s:
+            raise Failed(f"its clock jumps to {seconds:.0f} s, beyond limits.max_duration_s")
         small = self._small.reformat(
             frame, *self._small_size, format="bgr24", interpolation=Interpolation.FAST_BILINEAR
         ).to_ndarray()
@@ -243,13 +270,16 @@ class _ShardReader:
         self.frames += 1
         step_s = float(frame.duration * frame.time_base) if frame.duration else 1 / self.facts["fps"]
         self.end_s = seconds + step_s
-        if seconds * self.settings.fps + 1e-6 >= self._next_sample:
+        if seconds * self._samples_per_s + 1e-6 >= self._next_sample:
+            if len(self.samples.frames) >= self._max_samples:
+                self.samples.thin_out()
+                self._samples_per_s /= 2
             self._next_sample = self._grid_after(seconds)
             self._sample(frame, luma, seconds)
 
     def _grid_after(self, seconds: float) -> float:
         """The first point of the sampling grid after a time, in units of its step."""
-        return math.floor(seconds * self.settings.fps + 1e-6) + 1 if seconds > -math.inf else seconds
+        return math.floor(seconds * self._samples_per_s + 1e-6) + 1 if seconds > -math.inf else seconds
 
     def _sample(self, frame: av.VideoFrame, luma: np.ndarray, seconds: float) -> None:
         side = self.settings.size

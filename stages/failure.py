@@ -7,3 +7,7 @@ class Failed(Exception):
 
 class Dropped(Exception):
     """The item is sound but not for us (no video stream, too short); the message says why."""
+
+
+class Unavailable(Exception):
+    """The storage does not give the item now: no fault of the item, so it is tried again, never recorded."""

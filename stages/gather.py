@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stages.failure import Dropped, Failed
-from stages.loudness import STEP_S
+from stages.loudness import FLOOR_LUFS, STEP_S
 
 ARRAYS = ("times_s", "features", "motion", "luma", "cuts_s")
 LISTS = ("codes", "thumbnails")
@@ -58,7 +58,7 @@ def merge(shards: list[dict[str, Any]], min_coverage: float) -> dict[str, Any]:
     frames = sum(shard["frames_decoded"] for shard in shards)
     read_s = sum(s["log"]["end_s"] - s["log"]["start_s"] for s in shards if s["frames_decoded"])
     header_s = first["probe"]["duration_s"]
-    if header_s and read_s < min_coverage * header_s and header_s - read_s > 1:
+    if first["probe"]["duration_exact"] and read_s < min_coverage * header_s and header_s - read_s > 1:
         raise Failed(
             f"damaged or truncated: {read_s:.1f} s of {header_s:.1f} s can be decoded "
             "(set decode.min_coverage lower to take what there is)"
@@ -79,12 +79,16 @@ def merge(shards: list[dict[str, Any]], min_coverage: float) -> dict[str, Any]:
 
 
 def _loudness(shards: list[dict[str, Any]]) -> np.ndarray:
-    """LUFS per half second of the video; what a shard could not measure is as quiet as its last value."""
+    """LUFS per half second of the video; empty if no shard has sound, silence where only one lacks it."""
+    if not any(len(shard["loudness"]) for shard in shards):
+        return np.empty(0, np.float32)
     parts = []
     for shard in shards[:-1]:
         length = round((shard["end_s"] - shard["start_s"]) / STEP_S)
         part = shard["loudness"][:length]
+        missing = (0, length - len(part))
         if len(part):
-            part = np.pad(part, (0, length - len(part)), mode="edge")
-        parts.append(part)
+            parts.append(np.pad(part, missing, mode="edge"))
+        else:
+            parts.append(np.full(length, FLOOR_LUFS, np.float32))
     return np.concatenate([*parts, shards[-1]["loudness"]])

@@ -6,6 +6,7 @@ out  probe   dict   container, codec, size, rate, rotation, audio (names and uni
 """
 
 import math
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -32,6 +33,8 @@ def probe(row: dict[str, Any], limits: LimitSettings, shard_s: float) -> Iterato
         facts = describe(source)
     # A length that no header knows is one shard, to be read to its end.
     length_s = facts["duration_s"]
+    if length_s and length_s > limits.max_duration_s:
+        raise Failed(f"{length_s:.0f} s long; limits.max_duration_s is {limits.max_duration_s:.0f}")
     shards = max(1, round(length_s / shard_s)) if length_s else 1
     for shard in range(shards):
         yield row | {
@@ -53,6 +56,7 @@ def describe(source: Source) -> dict[str, Any]:
     if rotation in (90, 270):
         width, height = height, width
     rate = _nominal_rate(video)
+    length_s, exact = _duration_s(source)
     return {
         "container": container.format.name,
         "video_codec": video.codec_context.name,
@@ -71,7 +75,8 @@ def describe(source: Source) -> dict[str, Any]:
         "color_transfer": int(frame.color_trc),
         "color_space": int(frame.colorspace),
         "color_range": int(frame.color_range),
-        "duration_s": _duration_s(source),
+        "duration_s": length_s,
+        "duration_exact": exact,
         "start_s": float(source.origin),
         "audio_codec": audio.codec_context.name if audio else None,
         "audio_rate": audio.rate if audio else None,
@@ -128,9 +133,13 @@ def _varies(source: Source) -> bool:
     return bool(np.mean(np.abs(steps - median) > 1 + 0.1 * median) > 0.01)
 
 
-def _duration_s(source: Source) -> float | None:
+def _duration_s(source: Source) -> tuple[float | None, bool]:
+    """Length of the video, and whether it is that of its pictures rather than of the longest stream."""
     video, container = source.video, source.container
     if video.duration:
         start = (video.start_time or 0) * video.time_base - source.origin
-        return float(video.duration * video.time_base + start)
-    return container.duration / av.time_base if container.duration else None
+        return float(video.duration * video.time_base + start), True
+    if tagged := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", video.metadata.get("DURATION", "")):
+        hours, minutes, seconds = map(float, tagged.groups())  # as Matroska muxers write it
+        return 3600 * hours + 60 * minutes + seconds - float(source.origin), True
+    return (container.duration / av.time_base if container.duration else None), False

@@ -73,16 +73,28 @@ def test_shots_begin_at_cuts() -> None:
     assert [(clip[1], clip[2]) for clip in clips] == [(0.0, 2.0), (2.0, 7.0), (7.0, 9.5)]
 
 
-@pytest.mark.parametrize("transitions", [(), ("whip", "spin")])
-def test_reel_is_as_long_as_asked(transitions: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("transition_s", [0.0, 0.5, 1.5])
+@pytest.mark.parametrize("target", ["20s", "90s", "15%", "1%", "85%", "5s"])
+def test_reel_is_as_long_as_asked(target: str, transition_s: float) -> None:
     rng = np.random.default_rng(3)
-    for trial in range(120):
-        duration = rng.uniform(1.5, 400)
-        row = scored(duration, list(rng.uniform(0, duration, int(duration / rng.uniform(1, 20)))), rng)
-        cut = Cut(CutSettings(target=["20s", "60s", "15%", "5s"][trial % 4]), transitions, 0.5)
-        done = cut(row)
+    for _ in range(60):
+        duration = rng.choice([rng.uniform(0.1, 5), rng.uniform(5, 120), rng.uniform(100, 400)])
+        row = scored(duration, list(rng.uniform(0, duration, int(duration / rng.uniform(0.5, 20)))), rng)
+        done = Cut(CutSettings(target=target), ("whip", "spin") if transition_s else (), transition_s)(row)
         assert reel_seconds(done["edits"]) == pytest.approx(done["target_s"], abs=0.1)
         assert done["target_s"] <= duration
+        for edit, after in itertools.pairwise(done["edits"]):
+            length = edit["source_end_s"] - edit["source_start_s"]
+            assert edit["transition_s"] + after["transition_s"] <= length
+
+
+def test_settings_that_contradict_are_refused() -> None:
+    with pytest.raises(ValidationError, match="min_clip_s"):
+        CutSettings(min_clip_s=5, max_clip_s=2)
+
+
+def test_a_number_is_a_length_in_seconds() -> None:
+    assert CutSettings(target=90).target == "90s"
 
 
 def test_edits_are_in_time_order_inside_their_clips_and_end_to_end() -> None:

@@ -60,6 +60,40 @@ def test_shards_decode_every_frame_exactly_once(film: MediaFacts) -> None:
     assert ends == pytest.approx(starts, abs=1e-3)
 
 
+def test_streams_without_an_index_lose_no_frame_at_a_seam(tmp_path: Path) -> None:
+    """MPEG program streams: a seek lands anywhere, and keyframes are known only after a sequence header."""
+    path = tmp_path / "a.mpg"
+    with av.open(str(path), "w", format="vob") as out:
+        stream = out.add_stream("mpeg2video", rate=25, options={"g": "12", "bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        rng = np.random.default_rng(0)
+        noise = rng.integers(0, 255, (180, 640, 3), dtype=np.uint8)
+        for number in range(500):
+            picture = np.ascontiguousarray(noise[:, number % 320 :][:, :320])
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = number
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    rows = shards(path)
+    assert len(rows) > 2
+    assert sum(row["frames_decoded"] for row in rows) == 500
+
+
+def test_shard_with_rare_keyframes_is_sampled_more_thinly(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "long_gop.mp4", seconds=12, gop=10_000, audio=None).path
+    settings = DecodeSettings(size=32, fps=10, shard_seconds=2, shard_max_bytes=5 * 3 * 32**2)
+    row = whole(path, settings)
+    assert 10 <= len(row["times_s"]) <= 20
+    assert row["times_s"][-1] > 10
+    assert np.diff(row["times_s"]).max() < 1.7
+
+
+def test_picture_shorter_than_its_sound_is_whole(tmp_path: Path) -> None:
+    sound = np.zeros((9 * 48000, 1), np.float32)
+    path = make_video(tmp_path / "short.mkv", seconds=6, audio=sound, audio_channels=1).path
+    assert whole(path)["duration_s"] == pytest.approx(6, abs=0.1)
+
+
 def test_shards_find_the_cuts_that_one_pass_finds(film: MediaFacts) -> None:
     together = whole(film.path)["cuts_s"]
     alone = whole(film.path, DecodeSettings(shard_seconds=60.0))["cuts_s"]

@@ -16,7 +16,7 @@ def shard(
     return {
         "video_id": video_id,
         "failure": None,
-        "probe": {"duration_s": header_s or 10.0 * shards},
+        "probe": {"duration_s": header_s or 10.0 * shards, "duration_exact": True},
         "shard": number,
         "shards": shards,
         "start_s": start,
@@ -52,6 +52,14 @@ def test_loudness_stays_on_its_half_seconds_where_a_shard_lacks_one() -> None:
     video = merge([shard(number, 3) for number in range(3)], 0.95)
     assert len(video["loudness"]) == 60
     assert video["loudness"][[0, 19, 20, 40]] == pytest.approx([-20, -20, -21, -22])
+
+
+def test_sound_that_begins_late_stays_where_it_is() -> None:
+    silent = shard(0, 3) | {"loudness": np.empty(0, np.float32)}
+    loudness = merge([silent, shard(1, 3), shard(2, 3)], 0.95)["loudness"]
+    assert len(loudness) == 60
+    assert loudness[[0, 19, 20]] == pytest.approx([-70, -70, -21])
+    assert len(merge([shard(n, 2) | {"loudness": np.empty(0)} for n in range(2)], 0.95)["loudness"]) == 0
 
 
 def test_shard_that_comes_twice_counts_once() -> None:
