@@ -13,7 +13,7 @@ help:
 
 install: $(VENV)/.installed
 
-# torch and torchvision are installed together, as the registry's matched pair.
+# torch and torchvision are released in pairs: they are installed together.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"

@@ -4,13 +4,7 @@ import sys
 
 import click
 
-# Flags that are settings: their place in the tree.
-CUT_FLAGS = {
-    "target": "cut.target",
-    "min_clip": "cut.min_clip_s",
-    "max_clip": "cut.max_clip_s",
-    "clips": "render.clips",
-}
+MODELS = ("features", "scorer", "colour", "effects", "codec")  # as in stages/nn/weights.py, without torch
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -44,6 +38,11 @@ def main() -> None:
 def highlights(
     library: str,
     output: str,
+    target: str | None,
+    min_clip: float | None,
+    max_clip: float | None,
+    clips: bool | None,
+    transitions: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     limit: int | None,
@@ -52,65 +51,86 @@ def highlights(
     bundle: str | None,
     address: str | None,
     dry_run: bool,
-    transitions: str | None,
-    **cut: object,
 ) -> None:
     """Make a highlight reel of every video in LIBRARY and write reels, tables and a report to OUTPUT.
 
     LIBRARY and OUTPUT are folders or any fsspec URI (s3://bucket/prefix). Videos that OUTPUT holds already
     are left out. Exit code: 0 all done, 1 some failed, 2 could not start.
     """
+    places: dict[str, object] = {
+        "cut.target": target,
+        "cut.min_clip_s": min_clip,
+        "cut.max_clip_s": max_clip,
+        "render.clips": clips,
+        "library.include": list(include) or None,
+        "library.exclude": list(exclude) or None,
+        "library.limit": limit,
+        "bundle": bundle,
+    }
+    flags = {place: value for place, value in places.items() if value is not None}
+    if transitions is not None:
+        flags |= effects(transitions)
+
     from jobs.highlights import Options
     from jobs.highlights import highlights as job
 
-    flags: dict[str, object] = {CUT_FLAGS[name]: value for name, value in cut.items() if value is not None}
-    if transitions:
-        names = [name.strip() for name in transitions.split(",")]
-        flags |= {"effects.kind": "none"} if names == ["cut"] else {"effects.transitions": names}
-    flags |= {"library.include": list(include)} if include else {}
-    flags |= {"library.exclude": list(exclude)} if exclude else {}
-    flags |= {"library.limit": limit} if limit else {}
-    flags |= {"bundle": bundle} if bundle else {}
     sys.exit(job(Options(library, output, config, tuple(flags.items()), assignments, address, dry_run)))
+
+
+def effects(transitions: str) -> dict[str, object]:
+    """The settings that --transitions stands for: they hold whatever a file says of the effects' kind."""
+    names = [name.strip() for name in transitions.split(",")]
+    if names == ["cut"]:
+        return {"effects.kind": "none"}
+    if "cut" in names:
+        raise click.UsageError("--transitions: cut stands alone, it means hard cuts and no effects")
+    if not all(names):
+        raise click.UsageError("--transitions takes names with commas between them: whip,spin")
+    return {"effects.kind": "gan", "effects.transitions": names}
 
 
 @main.command()
 @click.argument("folder", type=click.Path(file_okay=False))
 def demo(folder: str) -> None:
-    """Render a small library into FOLDER/library and make its reels in FOLDER/output."""
+    """Render a small library into FOLDER/library and make its reels in FOLDER/output.
+
+    One of its files is broken on purpose. Exit code: 0 when all others have their reels.
+    """
     from pathlib import Path
 
-    from jobs.demo import render_demo_library
-    from jobs.highlights import SOME_FAILED, Options
-    from jobs.highlights import highlights as job
+    from jobs.demo_run import run_demo
 
-    library, output = Path(folder, "library"), Path(folder, "output")
-    render_demo_library(library)
-    code = job(Options(str(library), str(output), flags=(("cut.target", "12s"),)))
-    if code == SOME_FAILED:
-        click.echo("(one file of the demo is broken on purpose: see the failures in the report)", err=True)
-        code = 0
-    sys.exit(code)
+    sys.exit(run_demo(Path(folder), click.echo))
 
 
 @main.command()
-@click.argument("model", type=click.Choice(["features", "scorer", "colour", "effects", "codec"]))
+@click.argument("model", type=click.Choice(MODELS))
 @click.option("--data", required=True, metavar="DIR", help="Folder of training data.")
 @click.option("--out", required=True, metavar="BUNDLE", help="Bundle (folder) that the model is written to.")
 @click.option("--from", "start", metavar="BUNDLE", help="Bundle to start from.")
+@click.option("--folder", metavar="DIR", help="For checkpoints and caches; the user's cache by default.")
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Training settings: minutes=30."
 )
-def train(model: str, data: str, out: str, start: str | None, assignments: tuple[str, ...]) -> None:
+def train(
+    model: str, data: str, out: str, start: str | None, folder: str | None, assignments: tuple[str, ...]
+) -> None:
     """Train MODEL and write it into a bundle with its measured quality."""
+    overrides = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not name or not equals:
+            raise click.UsageError(f"--set {assignment}: write it as KEY=VALUE, such as minutes=30")
+        overrides[name] = value
+
     import json
 
-    from jobs.train.loop import run_training
+    from jobs.train.loop import TrainingError, run_training
+    from stages.nn.weights import BundleError
 
-    pairs = [assignment.partition("=") for assignment in assignments]
     try:
-        card = run_training(model, data, out, start, {name: value for name, _, value in pairs})
-    except ValueError as error:
+        card = run_training(model, data, out, start, overrides, folder)
+    except (TrainingError, BundleError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(json.dumps(card, indent=1))
 

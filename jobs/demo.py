@@ -96,7 +96,7 @@ def render_demo_library(folder: Path, say: Callable[[str], None] = lambda text: 
         path = folder / film.name
         paths.append(path)
         if not path.exists():
-            say(f"drawing {film.name}")
+            say(f"drawing {film.name} ({number + 1} of {len(FILMS)})")
             path.parent.mkdir(parents=True, exist_ok=True)
             render_film(film, path, seed=number)
     broken = folder / BROKEN

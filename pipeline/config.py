@@ -49,6 +49,9 @@ class Settings(base.Settings):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+GROUPS = tuple(name for name, field in Settings.model_fields.items() if field.default_factory)
+
+
 def load_settings(file: str | None, flags: dict[str, Any], assignments: tuple[str, ...]) -> Settings:
     """Settings from a YAML file, then flags ({"cut.target": "20s"}), then "path=value" assignments.
 
@@ -57,16 +60,18 @@ def load_settings(file: str | None, flags: dict[str, Any], assignments: tuple[st
     tree: dict[str, Any] = {}
     if file:
         try:
-            tree = yaml.safe_load(Path(file).read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
+            tree = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{file}: {error}") from error
         if not isinstance(tree, dict):
             raise ConfigError(f"{file}: expected settings such as `decode: {{fps: 4}}`")
+        # `cut:` with every line below it commented out is an empty group, which YAML reads as null.
+        tree |= {name: {} for name in GROUPS if name in tree and tree[name] is None}
     for path, value in flags.items():
         _assign(tree, path, value)
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
-        if not equals:
+        if not equals or not path.strip():
             raise ConfigError(f"--set {assignment}: write it as stage.setting=value")
         try:
             _assign(tree, path.strip(), yaml.safe_load(value))

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pipeline.wording import clock
+
 PLAIN_EVERY_S = 15.0
 LIVE_EVERY_S = 0.5
 
@@ -163,20 +165,25 @@ class Display:
         return f"{self.totals.decoded_s / max(self.counts.elapsed_s, 1e-9):.1f} x real time"
 
     def _left(self) -> str:
-        """Time left at the speed so far: decoding footage is half of the work, publishing it the other."""
-        counts, totals = self.counts, self.totals
-        if not totals.probed or not totals.probed_s:
-            return "unknown time"
-        total_s = totals.probed_s / totals.probed * counts.total
-        done = min(0.999, (totals.decoded_s + counts.video_s) / (2 * total_s))
-        return clock(counts.elapsed_s * (1 - done) / done) if done > 0 else "unknown time"
+        done = share_done(self.counts, self.totals)
+        return clock(self.counts.elapsed_s * (1 - done) / done) if done else "unknown time"
 
 
-def clock(seconds: float) -> str:
-    """h:mm:ss, without hours where there are none."""
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+def share_done(counts: Counts, totals: Totals) -> float:
+    """Share of the work that is done, 0 to 1: decoding footage is half of it, publishing it the other.
+
+    The library's footage is taken from the headers read so far. What failed or was dropped is never
+    published: it counts as videos of average length.
+    """
+    if counts.finished >= counts.total:
+        return 1.0
+    if not totals.probed_s:
+        return 0.0
+    total_s = totals.probed_s / totals.probed * counts.total
+    published = min(1.0, counts.video_s / total_s + (counts.failed + counts.dropped) / counts.total)
+    decoded = max(published, min(1.0, totals.decoded_s / total_s))
+    # Lengths are estimates: until the last video is out, something is left.
+    return min(0.999, (decoded + published) / 2)
 
 
 def make_console() -> Console:

@@ -61,9 +61,6 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     S3FileSystem.clear_instance_cache()
 
 
-# --- fixtures of other parts (the session-wide Ray) go below this line ---
-
-
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """One local Ray for all tests that need one, started as a run on this machine starts it."""

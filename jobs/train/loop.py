@@ -13,17 +13,19 @@ import json
 import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import click
 import numpy as np
 import torch
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from jobs import cli
 from stages.nn.device import pick_device
 from stages.nn.weights import MODELS, Bundle, BundleError, open_bundle, save_model
 from stages.settings import Settings
@@ -174,7 +176,11 @@ def run_training(
     if model not in MODELS:
         raise TrainingError(f"no model is called {model}; there are {', '.join(MODELS)}")
     module = importlib.import_module(f"jobs.train.{model}")
-    settings = module.Train.model_validate(nested({**(overrides or {}), "data": data}))
+    try:
+        settings = module.Train.model_validate(nested({**(overrides or {}), "data": data}))
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise TrainingError("; ".join(lines)) from error
     start = open_bundle(from_bundle) if from_bundle else None
     if start:
         copy_models(start, out)
@@ -203,6 +209,8 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
         place = tree
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise TrainingError(f"{name}: {parent} is a value, not a group of settings")
         place[last] = value
     return tree
 
@@ -234,25 +242,5 @@ def commit() -> str | None:
 
 
 def main(model: str) -> None:
-    """`python -m jobs.train.MODEL`."""
-
-    @click.command(help=f"Train the {model} model into a bundle.")
-    @click.option("--data", required=True, help="The data folder.")
-    @click.option("--out", required=True, help="The bundle to write to.")
-    @click.option("--from", "from_bundle", help="A bundle to start from.")
-    @click.option("--folder", help="For checkpoints and caches.")
-    @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the training.")
-    def command(
-        data: str, out: str, from_bundle: str | None, folder: str | None, pairs: tuple[str, ...]
-    ) -> None:
-        wrong = [pair for pair in pairs if "=" not in pair]
-        if wrong:
-            raise click.UsageError(f"--set takes NAME=VALUE, not {wrong[0]}")
-        overrides = dict(pair.split("=", 1) for pair in pairs)
-        try:
-            card = run_training(model, data, out, from_bundle, overrides, folder)
-        except (TrainingError, BundleError) as error:
-            raise click.ClickException(str(error)) from error
-        click.echo(json.dumps(card, indent=1))
-
-    command()
+    """`python -m jobs.train.MODEL` is `reelmap train MODEL`."""
+    cli.train([model, *sys.argv[1:]], prog_name="reelmap train")

@@ -22,6 +22,7 @@ def test_file_flags_and_assignments_in_this_order(tmp_path: Path) -> None:
         ("decode.fsp=4", "decode.fsp"),
         ("decode.fps=-1", "decode.fps"),
         ("decode.fps", "stage.setting=value"),
+        ("=4", "stage.setting=value"),
         ("nonsense.fps=1", "nonsense"),
         ("cut.target=ten", "not a length"),
         ("bundle.x.y=1", "bundle"),
@@ -32,10 +33,28 @@ def test_mistakes_are_named(assignment: str, words: str) -> None:
         load_settings(None, {}, (assignment,))
 
 
-def test_broken_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"decode: [", b"- decode", b"\xff\xfe\x00"])
+def test_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("decode: [")
+    file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"run\.yaml"):
+        load_settings(str(file), {}, ())
+
+
+def test_an_empty_group_or_file_leaves_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("# decode: {fps: 4}\n")
+    assert load_settings(str(file), {}, ()) == Settings()
+    file.write_text("cut:\n  # target: 30s\ndecode:\nbundle:\n")
+    assert load_settings(str(file), {}, ()) == Settings()
+    settings = load_settings(str(file), {"cut.target": "20s"}, ("decode.fps=4",))
+    assert (settings.cut.target, settings.decode.fps, settings.bundle) == ("20s", 4.0, None)
+
+
+def test_an_unknown_group_is_named_even_if_it_is_empty(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("cutt:\n")
+    with pytest.raises(ConfigError, match="cutt"):
         load_settings(str(file), {}, ())
 
 
