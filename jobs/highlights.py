@@ -1,21 +1,25 @@
 """`reelmap highlights LIBRARY OUTPUT`: settings -> checks -> connect -> run -> report -> exit code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
+from ray.exceptions import RayError
+from rich.console import Console
 
 from cluster.connect import connection, cores, gpus
 from cluster.plan import make_plan
 from cluster.preflight import ClusterTooSmall, check_cluster
 from pipeline import storage, tables
 from pipeline.config import Settings, load_settings
-from pipeline.lease import Busy, lease
+from pipeline.lease import Busy, Lost, lease
 from pipeline.library import LibraryError, list_library
-from pipeline.progress import clock, make_console
-from pipeline.report import write_report
-from pipeline.run import Job, Outcome, make_job, new_run_id, run
+from pipeline.progress import make_console
+from pipeline.report import without_page, write_report
+from pipeline.run import RUNS, Job, Outcome, RunBroken, in_words, make_job, new_run_id, run
+from pipeline.wording import clock
 from stages.colour import Grade
 from stages.compress import Compress
 from stages.container import open_source
@@ -29,6 +33,7 @@ from stages.score import Score
 DONE, SOME_FAILED, COULD_NOT_START, INTERRUPTED = 0, 1, 2, 130
 # Headers that a dry run reads; of a larger library it reads some and goes by their bytes per second.
 HEADERS = 64
+GOES_ON = "what is finished stays; the same command goes on with what is left"
 
 Say = Callable[[str], None]
 
@@ -44,36 +49,75 @@ class Options:
     dry_run: bool = False
 
 
+class CannotStart(Exception):
+    """Something is missing or wrong, and no work was done; the message says what to do."""
+
+
 def highlights(options: Options) -> int:
-    """The exit code: 0 all done, 1 some failed, 2 could not start, 130 interrupted."""
+    """The exit code: 0 all done, 1 some failed or the run broke off, 2 could not start, 130 interrupted."""
     console = make_console()
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     try:
-        job = prepare(options)
+        with starting():
+            job = prepare(options)
+            if not len(job.listed):
+                raise LibraryError(
+                    f"no videos in {storage.shown(job.library)} (or none that pass the filters)"
+                )
         listed, todo = len(job.listed), len(job.todo)
-        if not listed:
-            raise LibraryError(f"no videos in {storage.shown(job.library)} (or none that pass the filters)")
         size_gb = (pc.sum(job.todo["size_bytes"]).as_py() or 0) / 1e9
         say(f"{listed} videos, {listed - todo} done already, {todo} to do ({size_gb:.2f} GB)")
         if options.dry_run:
             dry_run(job, say)
             return DONE
-        if not todo:
-            return finish(job, None, say)
-        run_id = new_run_id()
-        with lease(job.output, run_id):
-            tables.sweep(job.output)
-            with connection(options.address):
-                plan = make_plan(cores(options.address), gpus(), todo)
-                check_cluster(plan)
-                outcome = run(job, run_id, plan, console)
-            return finish(job, outcome, say)
-    except (ValueError, LibraryError, storage.StorageError, Busy, ConnectionError, ClusterTooSmall) as error:
+        return work(job, options.address, console, say) if todo else finish(job, None, say)
+    except CannotStart as error:
         say(f"reelmap: {error}")
         return COULD_NOT_START
+    except (storage.StorageError, Lost, ConnectionError, RayError) as error:
+        say(f"reelmap: {in_words(error)}")
+        say(GOES_ON)
+        return SOME_FAILED
+    except KeyboardInterrupt:
+        say(f"interrupted: {GOES_ON}")
+        return INTERRUPTED
+
+
+@contextmanager
+def starting(*also: type[Exception]) -> Iterator[None]:
+    """What is raised in here happened before any work: its words are all that its reader needs."""
+    expected = (ValueError, LibraryError, storage.StorageError, Busy, ConnectionError, ClusterTooSmall, *also)
+    try:
+        yield
+    except expected as error:
+        raise CannotStart(in_words(error)) from error
+
+
+def work(job: Job, address: str | None, console: Console, say: Say) -> int:
+    """Holds OUTPUT, runs, reports."""
+    run_id = new_run_id()
+    with ExitStack() as stack:
+        with starting():
+            held = stack.enter_context(lease(job.output, run_id))
+            tables.sweep(job.output)
+            # Another run may have published some of it before the lease was ours.
+            job = make_job(job.library, job.output, job.settings, job.bundle, job.listed)
+        outcome = process(job, run_id, address, console) if len(job.todo) else None
+        held.check()
+        return finish(job, outcome, say)
+
+
+def process(job: Job, run_id: str, address: str | None, console: Console) -> Outcome:
+    """The run on a Ray that is there for it only; it is gone before the report is written."""
+    with ExitStack() as stack:
+        with starting(RayError, RuntimeError):  # Ray of another version is a RuntimeError
+            stack.enter_context(connection(address))
+            plan = make_plan(cores(address), gpus(), len(job.todo))
+            check_cluster(plan)
+        return run(job, run_id, plan, console)
 
 
 def prepare(options: Options) -> Job:
@@ -135,7 +179,11 @@ def header_seconds(uri: str, settings: Settings) -> float | None:
 
 def finish(job: Job, outcome: Outcome | None, say: Say) -> int:
     """Report, summary, exit code."""
-    page = write_report(job.output, set(outcome.uris) if outcome else set())
+    if outcome and isinstance(outcome.error, RunBroken) and not outcome.uris:
+        raise CannotStart(in_words(outcome.error))
+    if outcome and outcome.error:  # before the report, which needs the same storage
+        say(f"reelmap: the run broke off: {in_words(outcome.error)}")
+    page = write_report(job.output, set(outcome.uris if outcome else ()) | without_page(job.output))
     if outcome:
         counts = outcome.counts
         say(
@@ -147,8 +195,16 @@ def finish(job: Job, outcome: Outcome | None, say: Say) -> int:
         say("nothing to do: every video was processed with these settings before")
     say(f"reels:  {storage.shown(storage.join(job.output, 'media'))}")
     say(f"report: {storage.shown(page)}")
-    if outcome and outcome.interrupted:
-        say("interrupted: the same command goes on with what is left")
+    if outcome and outcome.lost:
+        say(
+            f"lost {len(outcome.lost)} of {counts.total} videos (workers died, or the storage could not be "
+            f"read or written): the same command tries them again, in {RUNS} runs at most"
+        )
+    if outcome and outcome.error:
+        say(GOES_ON)
+        return SOME_FAILED
+    if outcome and outcome.state == "interrupted":
+        say(f"interrupted: {GOES_ON}")
         return INTERRUPTED
     failed = set(job.listed["video_id"].to_pylist()) & tables.done(job.output, job.settings_key, ("failed",))
     return SOME_FAILED if failed else DONE

@@ -50,6 +50,13 @@ def write_report(output_uri: str, video_ids: set[str] | None = None) -> str:
     return index
 
 
+def without_page(output: str) -> set[str]:
+    """The videos that have no page, such as those of a run that was killed before its report."""
+    pages = storage.list_files(storage.join(output, REPORT), ".html")
+    there = {name.removesuffix(".html") for name in pages}
+    return set(tables.current(output)["video_id"].to_pylist()) - there
+
+
 def _batches(items: list[str], size: int) -> Iterable[list[str]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
@@ -249,7 +256,7 @@ def _share(value: float | None) -> float:
 
 
 def _name(uri: str) -> str:
-    return storage.shown(uri.rstrip("/").rsplit("/", 1)[-1] or uri)
+    return storage.shown(uri).rstrip("/").rsplit("/", 1)[-1] or storage.shown(uri)
 
 
 _templates = jinja2.Environment(

@@ -3,11 +3,13 @@
 import json
 import platform
 import secrets
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,9 +25,20 @@ from pipeline.schema import DROPPED, FAILED, OK
 from stages.nn import cnn
 from stages.nn.weights import Bundle
 
-# What a dying node or actor takes with it is planned again; after this often the video gets the blame.
+# What a dying node or actor takes with it is planned again in the same run, so often.
 ATTEMPTS = 3
+# What is lost all the same (a node without memory, a store that is away) is tried again by the next run, but
+# not for ever: a video may be what kills its workers.
+RUNS = 3
+LOST = "run"  # the stage of such a failure
+WORKER_OR_STORAGE = "its worker died, or the storage could not be read or written (see the logs of Ray)"
+_LOST_PER_PART = 256
+_READERS = 16
 RECORDED = ("reelmap", "ray", "torch", "torchvision", "av", "pyarrow", "numpy", "scenedetect", "s3fs")
+
+
+class RunBroken(Exception):
+    """The flow itself cannot run, such as an actor that cannot start: no video is to blame."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +61,52 @@ class Job:
 class Outcome:
     run_id: str
     counts: Counts
-    interrupted: bool
-    uris: dict[str, str]  # video_id -> uri of what was published
+    state: Literal["finished", "interrupted", "failed"] = "finished"
+    error: Exception | None = None  # why it failed
+    uris: dict[str, str] = field(default_factory=dict)  # video_id -> uri of what was published
+    lost: dict[str, str] = field(default_factory=dict)  # those of them that only got a failure of the run
+
+    def fail(self, error: Exception) -> None:
+        self.state, self.error = "failed", error
 
 
 def make_job(library: str, output: str, settings: Settings, bundle: Bundle, listed: pa.Table) -> Job:
     """Raises StorageError when OUTPUT cannot be read."""
-    done = tables.done(output, settings.key(bundle))
+    settings_key = settings.key(bundle)
+    done = tables.done(output, settings_key) - tried_again(output, settings_key)
     todo = listed.filter(
         pc.invert(pc.is_in(listed["video_id"], value_set=pa.array(sorted(done), pa.string())))
     )
     return Job(library, output, settings, bundle, listed, todo)
+
+
+def tried_again(output: str, settings_key: str) -> set[str]:
+    """The videos whose failure was the run's and not their own, in fewer than RUNS runs."""
+    failures = tables.read(output, "failures", ["video_id", "settings_key", "stage"]).to_pylist()
+    lost = {
+        row["video_id"] for row in failures if row["stage"] == LOST and row["settings_key"] == settings_key
+    }
+    if not lost:
+        return set()
+    runs = lost_in_runs(output, settings_key)
+    return {video_id for video_id in lost if runs[video_id] < RUNS}
+
+
+def lost_in_runs(output: str, settings_key: str) -> Counter[str]:
+    """In how many runs each video was lost, by the records of runs/."""
+    folder = storage.join(output, "runs")
+
+    def lost(name: str) -> list[str]:
+        try:
+            record = json.loads(storage.read_bytes(storage.join(folder, name)))
+        except ValueError:
+            return []
+        fits = isinstance(record, dict) and record.get("settings_key") == settings_key
+        return list(record.get("lost") or ()) if fits else []
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(lost, storage.list_files(folder, ".json"))
+        return Counter(video_id for ids in found for video_id in ids)
 
 
 def new_run_id() -> str:
@@ -67,9 +115,13 @@ def new_run_id() -> str:
 
 
 def run(job: Job, run_id: str, plan: Plan, console: Any) -> Outcome:
-    """Does the job on the connected Ray; unless interrupted, every video of `todo` ends in `videos/`."""
+    """Does the job on the connected Ray; unless stopped, every video of `todo` ends in `videos/`.
+
+    What stops it is in the outcome; what was published by then stays.
+    """
     started_at = datetime.now(UTC)
     counts = Counts(total=len(job.todo), size_bytes=pc.sum(job.todo["size_bytes"]).as_py() or 0)
+    outcome = Outcome(run_id, counts)
     publish = Publish(
         job.output,
         run_id,
@@ -78,25 +130,45 @@ def run(job: Job, run_id: str, plan: Plan, console: Any) -> Outcome:
         cnn.width(job.bundle, job.settings.features.kind),
     )
     meter = Meter.remote()
-    published: dict[str, str] = {}
-    interrupted = False
     with Display(counts, meter, console) as display:
         try:
-            for result in _attempts(job, plan, publish, Reporter(meter), published):
+            for result in attempts(job, plan, publish, Reporter(meter)):
+                outcome.uris[result["video_id"]] = result["uri"]
+                if result["stage"] == LOST:
+                    outcome.lost[result["video_id"]] = storage.shown(result["uri"])
                 _count(counts, result)
                 display.message(_line(counts, result))
         except KeyboardInterrupt:
-            interrupted = True
+            outcome.state = "interrupted"
+        except (RunBroken, storage.StorageError, ray.exceptions.RayError) as error:
+            outcome.fail(error)
         totals = display.read()
-    record = {
-        "run_id": run_id,
-        "library": job.library,
-        "state": "interrupted" if interrupted else "finished",
+    stages = {name: vars(stage) for name, stage in totals.stages.items()}
+    try:
+        storage.write_bytes(
+            storage.join(job.output, "runs", f"{run_id}.json"),
+            json.dumps(record(job, outcome, plan, started_at) | {"stages": stages}, indent=1).encode(),
+        )
+    except storage.StorageError as error:
+        if not outcome.error:
+            outcome.fail(error)
+    return outcome
+
+
+def record(job: Job, outcome: Outcome, plan: Plan, started_at: datetime) -> dict[str, Any]:
+    """What runs/ID.json says."""
+    counts = outcome.counts
+    bundle = storage.shown(job.settings.bundle) if job.settings.bundle else None
+    return {
+        "run_id": outcome.run_id,
+        "library": storage.shown(job.library),
+        "state": outcome.state,
+        "error": in_words(outcome.error) if outcome.error else None,
         "started_at": started_at.isoformat(),
         "finished_at": datetime.now(UTC).isoformat(),
-        "settings": job.settings.model_dump(mode="json"),
+        "settings": job.settings.model_dump(mode="json") | {"bundle": bundle},
         "settings_key": job.settings_key,
-        "bundle": {"uri": job.bundle.uri, "key": job.bundle.key()},
+        "bundle": {"uri": storage.shown(job.bundle.uri), "key": job.bundle.key()},
         "plan": plan.facts(),
         "data_context": flow.context_facts(),
         "versions": {name: version(name) for name in RECORDED} | {"python": platform.python_version()},
@@ -108,16 +180,12 @@ def run(job: Job, run_id: str, plan: Plan, console: Any) -> Outcome:
             "failed": counts.failed,
             "clips": counts.clips,
         },
+        "lost": outcome.lost,
         "video_s": counts.video_s,
         "reel_s": counts.reel_s,
         "wall_s": counts.elapsed_s,
         "video_hours_per_hour": counts.hours_per_hour,
-        "stages": {name: vars(stage) for name, stage in totals.stages.items()},
     }
-    storage.write_bytes(
-        storage.join(job.output, "runs", f"{run_id}.json"), json.dumps(record, indent=1).encode()
-    )
-    return Outcome(run_id, counts, interrupted, published)
 
 
 def codec_of(settings: Settings, bundle: Bundle) -> tuple[str, str]:
@@ -127,11 +195,13 @@ def codec_of(settings: Settings, bundle: Bundle) -> tuple[str, str]:
     return settings.codec.kind, bundle.card("codec")["sha256"]
 
 
-def _attempts(
-    job: Job, plan: Plan, publish: Publish, reporter: Reporter, published: dict[str, str]
-) -> Iterator[dict[str, Any]]:
-    rows = [
-        {
+def attempts(job: Job, plan: Plan, publish: Publish, reporter: Reporter) -> Iterator[dict[str, Any]]:
+    """Plans what is left until nothing is or ATTEMPTS are used up; yields each video as it is published.
+
+    Raises RunBroken when even the last attempt fell as a whole before any video came out of it.
+    """
+    left = {
+        row["video_id"]: {
             "video_id": row["video_id"],
             "settings_key": job.settings_key,
             "uri": row["uri"],
@@ -141,34 +211,76 @@ def _attempts(
             "failure": None,
         }
         for row in job.todo.to_pylist()
-    ]
-    why = "the process that worked on it died, or its results could not be written"
+    }
+    why, broken = "", False
     for _ in range(ATTEMPTS):
-        left = [row for row in rows if row["video_id"] not in published]
         if not left:
             return
-        ds = flow.build(to_table(left, LISTED), job.settings, plan, publish, reporter)
+        why, broken, before = WORKER_OR_STORAGE, False, len(left)
+        ds = flow.build(to_table(list(left.values()), LISTED), job.settings, plan, publish, reporter)
         try:
             for batch in ds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for result in batch.to_pylist():
-                    if result["video_id"] not in published:
-                        published[result["video_id"]] = result["uri"]
+                    if left.pop(result["video_id"], None):
                         yield result
-        except (
-            ray.exceptions.RayError
-        ) as error:  # the whole topology fell, such as an actor that cannot start
-            why = str(error).strip().splitlines()[-1]
-    for row in rows:
-        if row["video_id"] not in published:
-            lost = {
-                "status": FAILED,
-                "stage": "run",
-                "reason": f"lost {ATTEMPTS} times: {why} (see the logs of Ray)",
-                "failed_at": datetime.now(UTC),
+        except ray.exceptions.RayError as error:  # the whole topology fell
+            why, broken = in_words(error), True
+        # A worker may have died between writing a part and saying so.
+        for result in _written(job.output, publish.run_id, set(left)):
+            del left[result["video_id"]]
+            yield result
+        broken = broken and len(left) == before
+    if broken:
+        raise RunBroken(why)
+    yield from _give_up(job, publish, list(left.values()), why)
+
+
+def _written(output: str, run_id: str, video_ids: set[str]) -> Iterator[dict[str, Any]]:
+    """Those of the videos that this run has published already, as the flow would have said it."""
+    if not video_ids:
+        return
+    newest = tables.current(output)
+
+    def rows(table: tables.Table, *columns: str) -> dict[str, dict[str, Any]]:
+        found = tables.read(output, table, ["video_id", *columns], video_ids, newest)
+        return {row["video_id"]: row for row in found.to_pylist()}
+
+    reels, failures = rows("reels", "duration_s"), rows("failures", "stage", "reason")
+    for video_id, video in rows("videos", "uri", "status", "run_id", "duration_s", "clips").items():
+        if video["run_id"] == run_id:
+            failure, reel = failures.get(video_id, {}), reels.get(video_id, {})
+            yield video | {
+                "clips": video["clips"] or 0,
+                "stage": failure.get("stage"),
+                "reason": failure.get("reason"),
+                "reel_s": reel.get("duration_s"),
             }
-            for batch in publish(to_table([row | {"failure": lost}], LISTED)):
-                published[row["video_id"]] = row["uri"]
-                yield from batch.to_pylist()
+
+
+def _give_up(job: Job, publish: Publish, rows: list[dict[str, Any]], why: str) -> Iterator[dict[str, Any]]:
+    runs = lost_in_runs(job.output, job.settings_key) if rows else Counter()
+    lost = []
+    for row in rows:
+        times = runs[row["video_id"]] + 1
+        what = f"lost in run {times} of {RUNS}" if times < RUNS else f"given up, as lost in {times} runs"
+        failure = {
+            "status": FAILED,
+            "stage": LOST,
+            "reason": f"{what}: {why}",
+            "failed_at": datetime.now(UTC),
+        }
+        lost.append(row | {"failure": failure})
+    for start in range(0, len(lost), _LOST_PER_PART):
+        for batch in publish(to_table(lost[start : start + _LOST_PER_PART], LISTED)):
+            yield from batch.to_pylist()
+
+
+def in_words(error: Exception) -> str:
+    """What an error says; of a remote one, which quotes a whole trace, the line that says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, ray.exceptions.RayError):
+        lines = lines[-1:]
+    return " ".join(lines) or repr(error)
 
 
 def _count(counts: Counts, result: dict[str, Any]) -> None:

@@ -220,8 +220,9 @@ def sweep_temporary(uri: str) -> int:
 
 
 def shown(uri: str) -> str:
-    """The URI for messages: without a user name or password, control characters made visible."""
-    uri = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*@", r"\1", uri)
+    """The URI for messages: without user, password or signed query, control characters made visible."""
+    uri = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", uri)  # a password may hold an @ itself
+    uri = re.sub(r"^(https?://[^?#]*)[?#].*", r"\1?…", uri, flags=re.IGNORECASE | re.DOTALL)
     return re.sub(r"[\x00-\x1f\x7f]", lambda match: repr(match[0])[1:-1], uri)
 
 

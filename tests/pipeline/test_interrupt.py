@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,3 +78,6 @@ def test_same_command_finishes_what_was_stopped(
         twins = {part.name for part in (output / name).glob("*.parquet")}
         assert twins <= {part.name for part in (output / "videos").glob("*.parquet")}
     assert not [path for path in output.rglob("*") if path.name.startswith(".") and path.is_file()]
+    links = re.findall(r'href="([^"#:]+)"', (output / "report" / "index.html").read_text())
+    assert {f"{row['video_id']}.html" for row in videos} <= set(links)
+    assert not [link for link in links if not (output / "report" / link).exists()]

@@ -238,7 +238,15 @@ def test_a_busy_store_is_asked_again(refusing, monkeypatch):
 
 def test_shown_hides_user_and_password():
     assert storage.shown("ftp://user:pass@host/x\ny") == "ftp://host/x\\ny"
-    assert storage.shown("s3://bucket/key") == "s3://bucket/key"
+    assert storage.shown("ftp://u:p@ss@host/x") == "ftp://host/x"
+    assert storage.shown("s3://bucket/key@2x.mp4") == "s3://bucket/key@2x.mp4"
+    assert storage.shown("s3://bucket/why?.mp4") == "s3://bucket/why?.mp4"
+    assert storage.shown("/library/a@b?c.mp4") == "/library/a@b?c.mp4"
+
+
+@pytest.mark.parametrize("query", ["?X-Amz-Signature=secret", "?a=b/c&sig=secret\n", "#token=secret"])
+def test_shown_hides_what_a_link_is_signed_with(query):
+    assert storage.shown(f"https://user:pass@host/a.mp4{query}") == "https://host/a.mp4?…"
 
 
 def test_open_input_reads_only_what_is_asked_for(output):
