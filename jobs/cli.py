@@ -34,6 +34,7 @@ def main() -> None:
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting: decode.fps=4.")
 @click.option("--bundle", metavar="URI", help="Model bundle; the one in the package by default.")
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster to run on; a local Ray by default.")
+@click.option("--retry-failed", is_flag=True, help="Also try again what failed or was dropped before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done (videos, bytes, hours) and stop.")
 def highlights(
     library: str,
@@ -50,6 +51,7 @@ def highlights(
     assignments: tuple[str, ...],
     bundle: str | None,
     address: str | None,
+    retry_failed: bool,
     dry_run: bool,
 ) -> None:
     """Make a highlight reel of every video in LIBRARY and write reels, tables and a report to OUTPUT.
@@ -74,7 +76,17 @@ def highlights(
     from jobs.highlights import Options
     from jobs.highlights import highlights as job
 
-    sys.exit(job(Options(library, output, config, tuple(flags.items()), assignments, address, dry_run)))
+    options = Options(
+        library,
+        output,
+        config=config,
+        flags=tuple(flags.items()),
+        assignments=assignments,
+        address=address,
+        dry_run=dry_run,
+        retry_failed=retry_failed,
+    )
+    sys.exit(job(options))
 
 
 def effects(transitions: str) -> dict[str, object]:

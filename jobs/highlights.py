@@ -24,7 +24,7 @@ from stages.colour import Grade
 from stages.compress import Compress
 from stages.container import open_source
 from stages.effects import Effects
-from stages.failure import Dropped, Failed
+from stages.failure import Dropped, Failed, Unavailable
 from stages.features import ExtractFeatures
 from stages.nn.weights import Bundle, BundleError, open_bundle
 from stages.probe import describe
@@ -47,6 +47,7 @@ class Options:
     assignments: tuple[str, ...] = ()
     address: str | None = None
     dry_run: bool = False
+    retry_failed: bool = False
 
 
 class CannotStart(Exception):
@@ -104,7 +105,7 @@ def work(job: Job, address: str | None, console: Console, say: Say) -> int:
             held = stack.enter_context(lease(job.output, run_id))
             tables.sweep(job.output)
             # Another run may have published some of it before the lease was ours.
-            job = make_job(job.library, job.output, job.settings, job.bundle, job.listed)
+            job = make_job(job.library, job.output, job.settings, job.bundle, job.listed, job.retry_failed)
         outcome = process(job, run_id, address, console) if len(job.todo) else None
         held.check()
         return finish(job, outcome, say)
@@ -129,7 +130,7 @@ def prepare(options: Options) -> Job:
     listed = list_library(library, settings.library, output=output)
     if len(listed) and not options.dry_run:
         storage.check_writable(output)
-    return make_job(library, output, settings, bundle, listed)
+    return make_job(library, output, settings, bundle, listed, options.retry_failed)
 
 
 def check_models(settings: Settings, bundle: Bundle) -> None:
@@ -173,7 +174,7 @@ def header_seconds(uri: str, settings: Settings) -> float | None:
     try:
         with open_source(uri, settings.limits) as source:
             return describe(source)["duration_s"]
-    except (Failed, Dropped):
+    except (Failed, Dropped, Unavailable):
         return None
 
 

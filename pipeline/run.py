@@ -51,6 +51,7 @@ class Job:
     bundle: Bundle
     listed: pa.Table
     todo: pa.Table
+    retry_failed: bool = False
 
     @property
     def settings_key(self) -> str:
@@ -70,14 +71,22 @@ class Outcome:
         self.state, self.error = "failed", error
 
 
-def make_job(library: str, output: str, settings: Settings, bundle: Bundle, listed: pa.Table) -> Job:
+def make_job(
+    library: str,
+    output: str,
+    settings: Settings,
+    bundle: Bundle,
+    listed: pa.Table,
+    retry_failed: bool = False,
+) -> Job:
     """Raises StorageError when OUTPUT cannot be read."""
     settings_key = settings.key(bundle)
-    done = tables.done(output, settings_key) - tried_again(output, settings_key)
+    statuses = (OK,) if retry_failed else (OK, DROPPED, FAILED)
+    done = tables.done(output, settings_key, statuses) - tried_again(output, settings_key)
     todo = listed.filter(
         pc.invert(pc.is_in(listed["video_id"], value_set=pa.array(sorted(done), pa.string())))
     )
-    return Job(library, output, settings, bundle, listed, todo)
+    return Job(library, output, settings, bundle, listed, todo, retry_failed)
 
 
 def tried_again(output: str, settings_key: str) -> set[str]:

@@ -89,6 +89,11 @@ def flatten(settings: Settings) -> dict[str, object]:
     return flat
 
 
+def test_what_failed_can_be_tried_again(jobs: list[Options]) -> None:
+    run("highlights", "lib", "out", "--retry-failed")
+    assert jobs == [Options("lib", "out", retry_failed=True)]
+
+
 def test_address_and_dry_run_are_no_settings(jobs: list[Options]) -> None:
     run("highlights", "lib", "out", "--address", "head:6379", "--dry-run")
     assert jobs == [Options("lib", "out", address="head:6379", dry_run=True)]

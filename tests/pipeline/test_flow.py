@@ -1,5 +1,6 @@
 """The whole job on one library, good and bad files together, on a local Ray."""
 
+import dataclasses
 import io
 import itertools
 import json
@@ -168,6 +169,11 @@ def test_second_run_does_nothing_twice(done: Finished) -> None:
     assert {path: time for path, time in after.items() if path.is_file()} == {
         path: time for path, time in before.items() if path.is_file()
     }
+
+
+def test_failed_videos_are_planned_again_when_asked(done: Finished, capfd: pytest.CaptureFixture) -> None:
+    assert highlights(dataclasses.replace(done.options, retry_failed=True, dry_run=True)) == DONE
+    assert f"{len(DROPPED) + len(FAILED)} to do" in capfd.readouterr().err
 
 
 def test_new_video_is_the_only_one_processed(done: Finished) -> None:
