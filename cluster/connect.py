@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import ray
 LOGICAL_CPUS_PER_CORE = 4
 MIN_LOGICAL_CPUS = 8
 OBJECT_STORE_BYTES = 2 << 30
+ANSWER_S = 10
 
 
 @contextlib.contextmanager
@@ -29,6 +31,7 @@ def connection(address: str | None) -> Iterator[None]:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": bool(os.environ.get("REELMAP_WORKER_LOGS"))}
     with _without_stderr():  # where Ray answers that it has read the log level
         if address:
+            check_answers(address)
             ray.init(address=address, **quiet)
         else:
             ray.init(
@@ -56,6 +59,17 @@ def cores(address: str | None) -> int:
 def gpus() -> int:
     """GPUs of the connected cluster."""
     return int(ray.cluster_resources().get("GPU", 0))
+
+
+def check_answers(address: str) -> None:
+    """Raises ConnectionError at once where Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", which Ray looks up itself
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise ConnectionError(f"no Ray cluster answers at {address}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

@@ -151,11 +151,15 @@ def train(
 @click.argument("output")
 def report(output: str) -> None:
     """Write OUTPUT's report pages anew."""
+    from pipeline import tables
     from pipeline.report import write_report
     from pipeline.storage import StorageError, absolute, shown
 
+    output = absolute(output)
     try:
-        click.echo(shown(write_report(absolute(output))))
+        if not len(tables.current(output)):
+            raise StorageError(f"there are no results of reelmap in {shown(output)}")
+        click.echo(shown(write_report(output)))
     except StorageError as error:
         click.echo(f"reelmap: {error}", err=True)
         sys.exit(2)

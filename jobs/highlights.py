@@ -107,6 +107,7 @@ def work(job: Job, address: str | None, console: Console, say: Say) -> int:
             # Another run may have published some of it before the lease was ours.
             job = make_job(job.library, job.output, job.settings, job.bundle, job.listed, job.retry_failed)
         outcome = process(job, run_id, address, console) if len(job.todo) else None
+        tables.sweep(job.output)  # what the new results replaced
         held.check()
         return finish(job, outcome, say)
 
@@ -127,6 +128,8 @@ def prepare(options: Options) -> Job:
     bundle = open_bundle(settings.bundle)
     check_models(settings, bundle)
     library, output = storage.absolute(options.library), storage.absolute(options.output)
+    if output == library:
+        raise LibraryError("OUTPUT is the library itself: give a folder of its own")
     listed = list_library(library, settings.library, output=output)
     if len(listed) and not options.dry_run:
         storage.check_writable(output)

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from pipeline.library import LibrarySettings
 from stages import settings as base
@@ -80,8 +81,14 @@ def load_settings(file: str | None, flags: dict[str, Any], assignments: tuple[st
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ConfigError("; ".join(lines)) from error
+        raise ConfigError("; ".join(map(_in_words, error.errors()))) from error
+
+
+def _in_words(error: ErrorDetails) -> str:
+    name = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _assign(tree: dict[str, Any], path: str, value: Any) -> None:

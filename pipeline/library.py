@@ -51,8 +51,8 @@ SCHEMA = pa.schema(
 class LibrarySettings(Settings):
     """Which files of the library are videos to be worked on.
 
-    Globs are case-sensitive. One without a slash is matched against the file name at any depth
-    (`*_proxy.mp4`), one with a slash against the path below the library (`2024/**/*.mov`).
+    Globs match in any case (cameras write .MP4). One without a slash is matched against the file name at any
+    depth (`*_proxy.mp4`), one with a slash against the path below the library (`2024/**/*.mov`).
     """
 
     extensions: tuple[str, ...] = VIDEO_EXTENSIONS  # without the dot, in any case
@@ -134,7 +134,7 @@ def _filter(settings: LibrarySettings) -> Callable[[str], bool]:
 
 def _glob(pattern: str) -> Callable[[str], bool]:
     try:
-        expression = re.compile(glob_translate(pattern), re.DOTALL)
+        expression = re.compile(glob_translate(pattern), re.DOTALL | re.IGNORECASE)
     except (ValueError, re.error) as error:
         raise LibraryError(f"not a glob pattern: {pattern!r} ({error})") from error
     if "/" in pattern:

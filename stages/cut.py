@@ -49,6 +49,8 @@ class CutSettings(Settings):
 def target_seconds(text: str, duration_s: float) -> float:
     """Seconds that a target means for a video of `duration_s`: "90", "60s", "1m30s", "2h", "15%"."""
     if share := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip()):
+        if float(share[1]) > 100:
+            raise ValueError(f"{text!r} is not a length: more than the whole video")
         seconds = float(share[1]) / 100 * duration_s
     elif parts := re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip()):
         hours, minutes, rest = (float(part or 0) for part in parts.groups())

@@ -11,7 +11,7 @@ function play(at) {
 
 function tell(span) {
   const { clip, span: times, score, why } = span.dataset, name = document.createElement("b");
-  name.textContent = `Clip ${+clip + 1}`;
+  name.textContent = `Clip ${clip}`;
   readout.replaceChildren(name, ` ${times} · score ${score}${why ? " · " + why : ""}`);
 }
 

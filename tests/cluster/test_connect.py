@@ -2,11 +2,12 @@
 
 import os
 import signal
+import socket
 
 import pytest
 import ray
 
-from cluster.connect import connection, cores, gpus
+from cluster.connect import check_answers, connection, cores, gpus
 from cluster.plan import make_plan
 from cluster.preflight import check_cluster
 
@@ -51,3 +52,11 @@ def test_a_cluster_of_gpus_only_and_an_unknown_core_count_are_at_least_one_core(
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {})
     assert (cores(None), cores("auto"), gpus()) == (1, 1, 0)
+
+
+def test_dead_address_is_said_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(ConnectionError, match=f"no Ray cluster answers at 127.0.0.1:{port}"):
+        check_answers(f"127.0.0.1:{port}")

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import av
@@ -132,6 +133,14 @@ def test_duckdb_reads_every_table(done: Finished) -> None:
     for table in ("videos", "clips", "proxies", "reels", "failures"):
         rows = duckdb.sql(f"select count(*) from '{done.output}/{table}/*.parquet'").fetchall()[0][0]
         assert rows == len(done.read(table))
+
+
+def test_query_of_the_readme_runs(done: Finished) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    query = re.search(r"```sql\n(.*?)```", readme, re.DOTALL)[1].replace("'out/", f"'{done.output}/")
+    rows = duckdb.sql(query).df()
+    assert list(rows.columns) == ["uri", "start_s", "end_s", "score", "loudness_lufs"]
+    assert 0 < len(rows) <= 20
 
 
 def test_times_in_the_tables_are_those_of_the_source(done: Finished) -> None:

@@ -113,7 +113,7 @@ def test_a_changed_file_is_a_new_video(tmp_path):
     assert before[1] == after[1]
 
 
-def test_globs_are_case_sensitive_and_relative_to_the_library(tmp_path):
+def test_globs_match_in_any_case_and_are_relative_to_the_library(tmp_path):
     root = fill(
         tmp_path, ["2024/a.mp4", "2024/deep/b.mp4", "2024/b_proxy.mp4", "x/2024/c.mp4", "D.mp4", "d.mp4"]
     )
@@ -124,7 +124,7 @@ def test_globs_are_case_sensitive_and_relative_to_the_library(tmp_path):
     ]
     assert paths(root, LibrarySettings(include=("2024/*",))) == ["2024/a.mp4", "2024/b_proxy.mp4"]
     assert "2024/b_proxy.mp4" not in paths(root, LibrarySettings(exclude=("*_proxy.mp4",)))
-    assert paths(root, LibrarySettings(include=("D.*",))) == ["D.mp4"]
+    assert paths(root, LibrarySettings(include=("D.*",))) == ["D.mp4", "d.mp4"]
     assert paths(root, LibrarySettings(include=("**/2024/*",), exclude=("2024/*",))) == ["x/2024/c.mp4"]
     with pytest.raises(LibraryError, match="not a glob"):
         list_library(root, LibrarySettings(include=("a**b/c",)))

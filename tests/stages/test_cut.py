@@ -35,7 +35,7 @@ def test_lengths_are_read_as_people_write_them(text: str, seconds: float) -> Non
     assert target_seconds(text, 200.0) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "0s", "0%", "ten", "-5s", "5x", "%"])
+@pytest.mark.parametrize("text", ["", "0s", "0%", "150%", "ten", "-5s", "5x", "%"])
 def test_what_is_no_length_is_refused(text: str) -> None:
     with pytest.raises(ValidationError, match="is not a length"):
         CutSettings(target=text)
