@@ -190,4 +190,5 @@ def test_the_shipped_model_undoes_part_of_a_wrong_exposure_or_light(shipped, fau
         good = scene(seed)
         bad = spoilt(good, **fault)
         gains.append(psnr(apply_lut(bad, shipped.lut(bad[None])), good) - psnr(bad, good))
-    assert np.mean(gains) > 0.5
+    assert min(gains) > 0
+    assert np.mean(gains) > 0.4
