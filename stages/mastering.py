@@ -17,9 +17,9 @@ import av.filter
 import numpy as np
 
 from stages.audio import CHANNELS, RATE
+from stages.loudness import FLOOR_LUFS
 from stages.settings import Settings
 
-FLOOR_LUFS = -70.0
 FLOOR_DBTP = -99.0
 # Quieter than this is noise, not a quiet programme.
 SILENT_LUFS = -60.0

@@ -13,13 +13,13 @@ import torch
 from pydantic import Field
 
 from stages.features import FeatureSettings
+from stages.loudness import STEP_S
 from stages.nn import cnn, scorer
 from stages.nn.device import pick_device
 from stages.nn.weights import Bundle, BundleError
 from stages.settings import Settings
 
 SIGNALS = 6
-LOUDNESS_STEP_S = 0.5
 SILENCE_LUFS = -60.0
 # A broken clock may jump by hours: longer pauses between samples count as this.
 MAX_GAP_S = 5.0
@@ -124,7 +124,7 @@ def loudness_at(times_s: np.ndarray, loudness: np.ndarray) -> np.ndarray:
     """LUFS at each sample, float32 [N]; empty without audio."""
     if not len(loudness):
         return np.empty(0, np.float32)
-    index = np.clip((times_s / LOUDNESS_STEP_S).astype(int), 0, len(loudness) - 1)
+    index = np.clip((times_s / STEP_S).astype(int), 0, len(loudness) - 1)
     return loudness[index].astype(np.float32)
 
 
