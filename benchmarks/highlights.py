@@ -1,6 +1,7 @@
 """How well scores find what happens: our scorer beside baselines, on labelled videos composed of real ones.
 
     python -m benchmarks.highlights --data DIR [--json FILE] [--timelines 12] [--robustness-timelines 6]
+    python -m benchmarks.highlights --data DIR --bundle FOLD_0 --bundle FOLD_1 ...    # cross-validation
 
 DIR holds action/CLASS/* and dull/* (benchmarks/sources.py); benchmarks/compose.py makes timelines of them,
 each is analysed as a run analyses a video, and every method scores it. Per timeline, on a grid of seconds
@@ -8,14 +9,20 @@ each is analysed as a run analyses a video, and every method scores it. Per time
 Kendall's tau-b and Spearman's rho against the truth; and of a reel of 15 %, cut by the product's own stage,
 the share that is action. Then the scorer once more on the same timelines as they look after compression, in
 the dark, with noise, small, and with few frames. Means over timelines.
+
+With several bundles each is judged on timelines of what its scorer did not see. Of one folder that is
+divided into folds (`reelmap train scorer --set folds=4 --set fold=0`, and so on) every class is judged by a
+scorer that never saw it.
 """
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,12 +44,20 @@ from stages.nn.weights import BundleError, open_bundle
 DRAWS = 10_000  # of the bootstrap
 
 
+@dataclass(frozen=True)
+class Task:
+    timeline: Timeline
+    bundle: str | None  # whose scorer is judged; None: the one in the package
+
+
 @click.command(help=__doc__.splitlines()[0])
 @click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--timelines", "count", default=12, type=click.IntRange(min=1))
+@click.option("--timelines", "count", default=12, type=click.IntRange(min=1), help="Of each bundle.")
 @click.option("--robustness-timelines", default=6, type=click.IntRange(min=0))
-@click.option("--bundle", "uri", help="Model bundle to judge; none: the one in the package.")
+@click.option(
+    "--bundle", "uris", multiple=True, help="Model bundle to judge, or several; none: the one in the package."
+)
 @click.option(
     "--work",
     type=click.Path(file_okay=False, path_type=Path),
@@ -56,7 +71,7 @@ def main(
     json_file: Path | None,
     count: int,
     robustness_timelines: int,
-    uri: str | None,
+    uris: tuple[str, ...],
     work: Path | None,
     which: Which,
     seed: int,
@@ -73,14 +88,25 @@ def main(
         pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
         stack.callback(pool.shutdown, cancel_futures=True)
         try:
-            footage, why = usable(pool, data, uri, which)
-            timelines = [plan(footage, i % 2 == 1, np.random.default_rng([seed, i])) for i in range(count)]
-            found = judge_all(pool, timelines, work, uri, seed)
-            chosen = {i: timelines[i] for i in list(found)[:robustness_timelines]}
-            changed = change_all(pool, chosen, work, uri, kept)
+            tasks, footage, reasons = [], [], []
+            for uri in uris or (None,):
+                mine, why = usable(pool, data, uri, which)
+                footage += mine
+                reasons.append(why)
+                tasks += [
+                    Task(plan(mine, i % 2 == 1, np.random.default_rng([seed, i])), uri) for i in range(count)
+                ]
+            found = judge_all(pool, tasks, work, seed)
+            # The first of every bundle, then the second of every bundle, and so on.
+            in_turn = sorted(found, key=lambda i: (i % count, i))
+            chosen = {i: tasks[i] for i in in_turn[:robustness_timelines]}
+            changed = change_all(pool, chosen, work, kept)
         except (DataError, BundleError) as error:
             raise click.ClickException(str(error)) from error
-    result = summary(timelines, found, changed) | sources_of(footage, why)
+    timelines = [task.timeline for task in tasks]
+    result = summary(timelines, found, changed) | sources_of(
+        list(dict.fromkeys(footage)), "; ".join(dict.fromkeys(reasons))
+    )
     show(result)
     print(f"{time.monotonic() - began:.0f} s")
     if json_file:
@@ -113,14 +139,15 @@ def usable(pool: ProcessPoolExecutor, data: Path, uri: str | None, which: Which)
 
 
 def judge_all(
-    pool: ProcessPoolExecutor, timelines: Sequence[Timeline], work: Path, uri: str | None, seed: int
+    pool: ProcessPoolExecutor, wanted: Sequence[Task], work: Path, seed: int
 ) -> dict[int, dict[str, dict[str, float]]]:
     """Number of each timeline that could be analysed -> method -> figures. Raises DataError if none could."""
     tasks = {
-        pool.submit(judge, timeline, work, uri, [seed, i, 1]): (i,) for i, timeline in enumerate(timelines)
+        pool.submit(judge, task.timeline, work, task.bundle, [seed, i, 1]): (i,)
+        for i, task in enumerate(wanted)
     }
     found = {}
-    for (i,), result in finished(tasks, lambda i: f"timeline {i} ({described(timelines[i])})"):
+    for (i,), result in finished(tasks, lambda i: f"timeline {i} ({described(wanted[i].timeline)})"):
         found[i] = result
     if not found:
         raise DataError("no timeline could be composed and analysed")
@@ -128,12 +155,12 @@ def judge_all(
 
 
 def change_all(
-    pool: ProcessPoolExecutor, timelines: dict[int, Timeline], work: Path, uri: str | None, kept: bool
+    pool: ProcessPoolExecutor, wanted: dict[int, Task], work: Path, kept: bool
 ) -> dict[str, dict[int, float]]:
     """Change -> number of the timeline -> the scorer's AP on it."""
     tasks = {
-        pool.submit(judge_changed, timeline, name, work, uri, kept): (name, i)
-        for i, timeline in timelines.items()
+        pool.submit(judge_changed, task.timeline, name, work, task.bundle, kept): (name, i)
+        for i, task in wanted.items()
         for name in CHANGES
     }
     found: dict[str, dict[int, float]] = {name: {} for name in CHANGES}
@@ -195,7 +222,8 @@ def judge(timeline: Timeline, work: Path, uri: str | None, seed: list[int]) -> d
 def judge_changed(timeline: Timeline, name: str, work: Path, uri: str | None, kept: bool) -> float:
     """The scorer's AP on a timeline after a change."""
     change, original = CHANGES[name], composed(timeline, work)
-    path = work / f"{timeline.key()}-{name}-{changes.VERSION}.mp4"
+    # Of this process: another one may judge another bundle on the same timeline.
+    path = work / f"{timeline.key()}-{name}-{changes.VERSION}{'' if kept else f'-{os.getpid()}'}.mp4"
     try:
         video = analyser(uri)(made(path, lambda path: write_changed(original, change, path)))
     finally:

@@ -50,7 +50,7 @@ def scores(video: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndar
         "colour_novelty": novelty(video["colours"], typical),
         "feature_novelty": novelty(video["features"], typical),
         "scorer": video["importance"],
-        "signal_motion": steady(video["motion"], loud, times_s, cuts_s)[0],
+        "signal_motion": steady(video["motion"], times_s, cuts_s),
         "signal_novelty": video["novelty"],
     }
 

@@ -84,6 +84,7 @@ def video(length_s: float, width: int) -> dict[str, np.ndarray]:
         "features": features,
         "cuts_s": np.arange(SCENE_S, length_s, SCENE_S),
         "motion": rng.gamma(1.0, 0.02, count).astype(np.float32),
+        "motion_std": rng.gamma(1.0, 0.004, count).astype(np.float32),
         "loudness": rng.normal(-24, 6, round(length_s / STEP_S)).astype(np.float32),
     }
 

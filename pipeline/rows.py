@@ -122,6 +122,7 @@ DECODED = _with(
     ("times_s", TENSOR),
     ("frames", TENSOR),
     ("motion", TENSOR),
+    ("motion_std", TENSOR),
     ("luma", TENSOR),
     ("thumbnails", pa.list_(pa.binary())),
     ("cuts_s", TENSOR),

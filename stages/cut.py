@@ -28,9 +28,14 @@ class CutSettings(Settings):
     max_clip_s: float = Field(10.0, gt=0.5)
     max_share: float = Field(0.2, gt=0, le=1, description="of the reel that one clip may take")
     repeat: float = Field(
-        0.6, ge=0, le=1, description="what each further piece of a shot that is in the reel still counts"
+        0.75, ge=0, le=1, description="what each further piece of a shot that is in the reel still counts"
     )
-    novelty_share: float = Field(0.2, ge=0, le=1, description="of novelty in a clip's score")
+    novelty_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of novelty in a clip's score, beside what the learned importance makes of it",
+    )
 
     @field_validator("target", mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 out  times_s     float64 [N]           presentation time of each sampled frame
      frames      uint8   [N, S, S, 3]  squashed to a square; RGB or HSV
      motion      float32 [N]           |luma difference| within a tenth of a second where most moves, 0..1
+     motion_std  float32 [N]           how unevenly the whole picture moves: see `unevenness`
      luma        float32 [N]           mean luma, 0..1
      thumbnails  list of JPEG bytes    true aspect, one per sample
      cuts_s      float64 [C]           first frame of each new shot
@@ -18,7 +19,8 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -43,6 +45,9 @@ COARSE = (40, 24)
 BLOCK = 4
 MOTION_LAG_S = 0.1
 STRONGEST = 0.1
+# How unevenly it moves is judged on the last half second, however often the video is sampled.
+DIFFERENCES = 5
+LEAST_DIFFERENCES = 3  # of which one is left out: fewer show no spread
 THUMBNAIL_HEIGHT = 108
 JPEG_QUALITY = 78
 # How far before a shard to look for a keyframe when the seek led to a later one.
@@ -77,6 +82,7 @@ class _Samples:
     times_s: list[float] = field(default_factory=list)
     frames: list[np.ndarray] = field(default_factory=list)
     motion: list[float] = field(default_factory=list)
+    motion_std: list[float] = field(default_factory=list)
     luma: list[float] = field(default_factory=list)
     thumbnails: list[bytes] = field(default_factory=list)
 
@@ -110,6 +116,7 @@ def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings)
         "times_s": np.array(samples.times_s, np.float64),
         "frames": np.stack(samples.frames) if samples.frames else np.empty((0, side, side, 3), np.uint8),
         "motion": carried(np.array(samples.motion, np.float32)),
+        "motion_std": carried(np.array(samples.motion_std, np.float32)),
         "luma": np.array(samples.luma, np.float32),
         "thumbnails": samples.thumbnails,
         "cuts_s": np.array(reader.shots.cuts_s, np.float64),
@@ -156,6 +163,7 @@ class _ShardReader:
         self._last_pts: int | None = None
         self._reference: tuple[float, np.ndarray] | None = None  # what motion is measured from
         self._motion: list[np.ndarray] = []
+        self._latest: deque[float] = deque(maxlen=DIFFERENCES)
         self._big, self._small = VideoReformatter(), VideoReformatter()
         self._small_size = _small_size(self.facts)
         self._open_decoder()
@@ -275,6 +283,7 @@ class _ShardReader:
             self._next_sample = self._grid_after(before_s)
         elif seconds - self._reference[0] >= MOTION_LAG_S - 1e-3:
             self._motion.append(blocks(cv2.absdiff(coarse, self._reference[1])))
+            self._latest.append(float(self._motion[-1].mean()))
             self._reference = (seconds, coarse)
         self.frames += 1
         step_s = float(frame.duration * frame.time_base) if frame.duration else 1 / self.facts["fps"]
@@ -299,11 +308,12 @@ class _ShardReader:
             picture = np.ascontiguousarray(np.rot90(picture, -self.facts["rotation"] // 90))
         samples = self.samples
         samples.times_s.append(seconds)
-        samples.thumbnails.append(_thumbnail(picture, self.facts["width"] / self.facts["height"]))
+        samples.thumbnails.append(thumbnail(picture, self.facts["width"] / self.facts["height"]))
         samples.frames.append(
             picture if self.settings.colour == "rgb" else cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
         )
         samples.motion.append(strongest(self._motion))
+        samples.motion_std.append(unevenness(self._latest))
         samples.luma.append(float(luma.mean()) / 255)
         self._motion.clear()
 
@@ -332,6 +342,17 @@ def strongest(differences: list[np.ndarray]) -> float:
     return float(typical[-round(STRONGEST * len(typical)) :].mean()) / 255
 
 
+def unevenness(differences: Sequence[float]) -> float:
+    """Standard deviation, 0..1, of the picture's mean differences of late; nan if they are too few.
+
+    What people do goes in bursts; what goes on by itself, traffic or a noisy camera, is even. The largest
+    difference is left out: at a cut it is the cut.
+    """
+    if len(differences) < LEAST_DIFFERENCES:
+        return math.nan
+    return float(np.sort(differences)[:-1].std()) / 255
+
+
 def _small_size(facts: dict[str, Any]) -> tuple[int, int]:
     """Width and height of the pictures that every decoded frame is compared in."""
     scale = 160 / max(facts["coded_width"], facts["coded_height"])
@@ -340,7 +361,7 @@ def _small_size(facts: dict[str, Any]) -> tuple[int, int]:
     )
 
 
-def _thumbnail(picture: np.ndarray, aspect: float) -> bytes:
+def thumbnail(picture: np.ndarray, aspect: float) -> bytes:
     """JPEG of a squashed picture at its true aspect (width / height)."""
     width = min(4 * THUMBNAIL_HEIGHT, max(16, round(THUMBNAIL_HEIGHT * aspect)))
     resized = cv2.resize(picture, (width, THUMBNAIL_HEIGHT), interpolation=cv2.INTER_AREA)

@@ -14,7 +14,7 @@ import numpy as np
 from stages.failure import Dropped, Failed
 from stages.loudness import FLOOR_LUFS, STEP_S
 
-ARRAYS = ("times_s", "features", "motion", "luma", "cuts_s")
+ARRAYS = ("times_s", "features", "motion", "motion_std", "luma", "cuts_s")
 LISTS = ("codes", "thumbnails")
 MIN_FRAMES = 2
 

@@ -1,6 +1,6 @@
 """Importance and novelty of every sample of a whole video.
 
-in   times_s     float64 [N]     features  float16 [N, D]     motion  float32 [N]
+in   times_s     float64 [N]     features  float16 [N, D]     motion, motion_std  float32 [N]
      cuts_s      float64 [C]     first frame of each new shot
      loudness    float32 [M]     LUFS per half second from the start; empty without audio
 out  importance  float32 [N]     in [0, 1], learned; spread over every video that has any contrast at all
@@ -24,7 +24,16 @@ from stages.nn.weights import Bundle, BundleError
 from stages.settings import Settings
 
 # What the scorer may see beside the features; a bundle's card names those that its scorer does see.
-SIGNALS = ("motion", "relative_motion", "relative_loudness", "audible", "novelty", "change")
+SIGNALS = (
+    "motion",
+    "relative_motion",
+    "motion_std",
+    "relative_motion_std",
+    "relative_loudness",
+    "audible",
+    "novelty",
+    "change",
+)
 SILENCE_LUFS = -60.0
 # Less is the noise of a camera that looks at nothing.
 LEAST_MOTION = 1e-3
@@ -91,8 +100,10 @@ class Score:
         times_s, cuts_s = row["times_s"], row["cuts_s"]
         features_ND = within_shots(row["features"], times_s, cuts_s)
         new = novelty(features_ND, self.settings.typical_share)
-        motion, loudness = steady(row["motion"], loudness_at(times_s, row["loudness"]), times_s, cuts_s)
-        return features_ND, new, signals(features_ND, motion, loudness, new)
+        motion = steady(row["motion"], times_s, cuts_s)
+        motion_std = steady(row["motion_std"], times_s, cuts_s)
+        loudness = within_shots(loudness_at(times_s, row["loudness"]), times_s, cuts_s)
+        return features_ND, new, signals(features_ND, motion, motion_std, loudness, new)
 
 
 def check_features(bundle: Bundle, features: FeatureSettings) -> None:
@@ -122,6 +133,8 @@ def within_shots(values: np.ndarray, times_s: np.ndarray, cuts_s: np.ndarray) ->
     times_s  float64 [N], rising
     """
     count = len(values)
+    if not count:
+        return values
     shot = np.searchsorted(cuts_s, times_s, side="right")
     first = np.maximum(np.searchsorted(times_s, times_s - REACH_S), np.searchsorted(shot, shot))
     stop = np.searchsorted(times_s, times_s + REACH_S, side="right")
@@ -139,12 +152,10 @@ def within_shots(values: np.ndarray, times_s: np.ndarray, cuts_s: np.ndarray) ->
     return means
 
 
-def steady(
-    motion: np.ndarray, loudness: np.ndarray, times_s: np.ndarray, cuts_s: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Motion (geometric) and loudness as means within shots; see `within_shots`."""
+def steady(motion: np.ndarray, times_s: np.ndarray, cuts_s: np.ndarray) -> np.ndarray:
+    """Motion as geometric means within shots; see `within_shots`."""
     moved = np.exp(within_shots(np.log(motion.astype(np.float32) + LEAST_MOTION), times_s, cuts_s))
-    return moved - LEAST_MOTION, within_shots(loudness, times_s, cuts_s) if len(loudness) else loudness
+    return moved - LEAST_MOTION
 
 
 def novelty(features_ND: np.ndarray, typical_share: float, landmarks: int = 256) -> np.ndarray:
@@ -185,20 +196,30 @@ def loudness_at(times_s: np.ndarray, loudness: np.ndarray) -> np.ndarray:
     return loudness[index].astype(np.float32)
 
 
-def signals(features_ND: np.ndarray, motion: np.ndarray, loudness: np.ndarray, new: np.ndarray) -> np.ndarray:
+def signals(
+    features_ND: np.ndarray,
+    motion: np.ndarray,
+    motion_std: np.ndarray,
+    loudness: np.ndarray,
+    new: np.ndarray,
+) -> np.ndarray:
     """What the scorer may see beside the features, float32 [N, len(SIGNALS)], each roughly within -2 to 2.
 
-    motion             as such
-    relative_motion    against the video
-    relative_loudness  against the video
-    audible            whether there is audio
-    novelty            see `novelty`
-    change             of the picture's vector since the sample before
+    motion               as such
+    relative_motion      against the video
+    motion_std           as such: how unevenly it moves
+    relative_motion_std  against the video
+    relative_loudness    against the video
+    audible              whether there is audio
+    novelty              see `novelty`
+    change               of the picture's vector since the sample before
     """
-    moved = np.log(motion.astype(np.float32) + LEAST_MOTION)
+    moved, uneven = (np.log(values.astype(np.float32) + LEAST_MOTION) for values in (motion, motion_std))
     found = {name: np.zeros(len(motion), np.float32) for name in SIGNALS}
     found["motion"] = (moved + 4) / 1.5
-    found["relative_motion"] = np.clip((moved - middle(moved)) / max(spread(moved), 0.25), -3, 3)
+    found["motion_std"] = (uneven + 5.8) / 0.8
+    for name, values in (("relative_motion", moved), ("relative_motion_std", uneven)):
+        found[name] = np.clip((values - middle(values)) / max(spread(values), 0.25), -3, 3)
     heard = loudness[loudness > SILENCE_LUFS]
     if len(heard):
         found["relative_loudness"] = np.clip((loudness - middle(heard)) / max(spread(heard), 2.0), -3, 3)

@@ -88,7 +88,7 @@ class Inputs:
         judged = within_shots(video.features, times_s, cuts_s)
         still, no_sound = np.zeros(len(judged), np.float32), np.empty(0, np.float32)
         new = novelty(judged, ScoreSettings().typical_share)
-        seen = signals(judged, still, no_sound, new)[:, columns(SIGNALS)]
+        seen = signals(judged, still, still, no_sound, new)[:, columns(SIGNALS)]
         self.features, self.signals = torch.from_numpy(judged), torch.from_numpy(seen)
         self.centre, self.target = mean_direction(self.features)[None], torch.from_numpy(video.target)
 

@@ -32,6 +32,7 @@ def video(length_s: float = 60.0, audio: bool = True) -> dict:
         "colours": rng.random((len(times_s), 8)).astype(np.float32),
         "differences": rng.random(len(times_s)).astype(np.float32),
         "motion": rng.random(len(times_s)).astype(np.float32),
+        "motion_std": rng.random(len(times_s)).astype(np.float32),
         "luma": np.full(len(times_s), 0.5, np.float32),
         "loudness": rng.normal(-24, 3, len(times_s)).astype(np.float32) if audio else np.empty(0, np.float32),
         "importance": (0.1 + 0.8 * inside).astype(np.float32),

@@ -156,6 +156,7 @@ def test_overlays_can_be_switched_off(bundle: str, enabled: bool) -> None:
         "times_s": np.arange(count) / 2,
         "features": features["features"].repeat(8, axis=0),
         "motion": rng.random(count).astype(np.float32) / 10,
+        "motion_std": rng.random(count).astype(np.float32) / 50,
         "luma": np.full(count, 0.5, np.float32),
         "loudness": np.empty(0, np.float32),
         "cuts_s": np.array([4.0, 8.0, 12.0, 16.0]),

@@ -14,6 +14,7 @@ def shard(frames: int = 3) -> dict:
         "frames": np.random.default_rng(0).integers(0, 255, (frames, 8, 8, 3), dtype=np.uint8),
         "times_s": np.arange(frames) / 2,
         "motion": np.zeros(frames, np.float32),
+        "motion_std": np.zeros(frames, np.float32),
         "cuts_s": np.empty(0),
         "thumbnails": [b"jpeg"] * frames,
         "end_s": np.inf,

@@ -1,6 +1,9 @@
 """Analysis decoding: every frame once, cuts where they are, times as the file says."""
 
+import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -258,17 +261,24 @@ def test_two_frames_make_a_sample(tmp_path: Path) -> None:
 
 def moving(folder: Path, speed: float, fps: int = 30) -> float:
     """Motion of a bright square that crosses a grey picture at `speed` picture widths a second."""
-    path = folder / f"{speed}-{fps}.mp4"
+    return float(np.median(crossing(folder, lambda time_s: speed * time_s, fps)["motion"]))
+
+
+def crossing(
+    folder: Path, place: Callable[[float], float], fps: int = 30, cut_s: float = 99
+) -> dict[str, Any]:
+    """The shard of 3 s of a bright square at `place` picture widths; from cut_s on before another grey."""
+    path = folder / f"{uuid.uuid4()}.mp4"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", fps, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
         for number in range(3 * fps):
-            picture = np.full((192, 320, 3), 80, np.uint8)
-            left = 20 + round(320 * speed * number / fps)
+            picture = np.full((192, 320, 3), 80 if number / fps < cut_s else 160, np.uint8)
+            left = 20 + round(320 * place(number / fps))
             picture[60:110, left : left + 50] = 200
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         out.mux(stream.encode())
-    return float(np.median(whole(path)["motion"]))
+    return whole(path)
 
 
 def test_motion_grows_with_speed_and_hardly_depends_on_the_frame_rate(tmp_path: Path) -> None:
@@ -277,6 +287,19 @@ def test_motion_grows_with_speed_and_hardly_depends_on_the_frame_rate(tmp_path: 
     assert slow < 0.5 * fast
     for fps in (10, 60):
         assert moving(tmp_path, 0.25, fps) == pytest.approx(fast, rel=0.25)
+
+
+def test_what_moves_in_bursts_is_told_from_what_moves_evenly_as_far(tmp_path: Path) -> None:
+    even = crossing(tmp_path, lambda time_s: 0.2 * time_s)
+    bursts = crossing(tmp_path, lambda time_s: 0.1 * (time_s // 0.5 + max(0.0, time_s % 0.5 - 0.3) / 0.2))
+    assert np.median(bursts["motion_std"]) > 3 * np.median(even["motion_std"])
+
+
+def test_a_cut_is_no_burst(tmp_path: Path) -> None:
+    cut = crossing(tmp_path, lambda time_s: 0.2 * time_s, cut_s=1.7)
+    bursts = crossing(tmp_path, lambda time_s: 0.1 * (time_s // 0.5 + max(0.0, time_s % 0.5 - 0.3) / 0.2))
+    assert len(cut["cuts_s"]) == 1
+    assert cut["motion_std"].max() < np.median(bursts["motion_std"])
 
 
 def test_the_first_sample_of_every_shard_has_the_motion_that_follows(film: MediaFacts) -> None:

@@ -26,6 +26,7 @@ def shard(
         "codes": [b"code"] * 20,
         "thumbnails": [b"jpeg"] * 20,
         "motion": np.zeros(20, np.float32),
+        "motion_std": np.zeros(20, np.float32),
         "luma": np.zeros(20, np.float32),
         "cuts_s": np.array([start + 1.0]),
         "loudness": np.full(19 if number == 0 else 20, -20.0 - number, np.float32),

@@ -78,6 +78,7 @@ def video(pictures: list[np.ndarray], net: FeatureNet, count: int | None = None)
         "times_s": np.arange(count) / 2,
         "features": features[again],
         "motion": rng.random(count).astype(np.float32) / 10,
+        "motion_std": rng.random(count).astype(np.float32) / 50,
         "luma": np.full(count, 0.5, np.float32),
         "loudness": rng.normal(-24, 6, count + 1).astype(np.float32),
         "cuts_s": np.empty(0),
@@ -138,6 +139,7 @@ def random_video(count: int, fps: float = 2.0) -> dict[str, Any]:
         "times_s": np.arange(count) / fps,
         "features": rng.normal(size=(count, 256)).astype(np.float32),
         "motion": rng.random(count).astype(np.float32) / 10,
+        "motion_std": rng.random(count).astype(np.float32) / 50,
         "loudness": np.empty(0, np.float32),
         "cuts_s": np.arange(1, count // 9) * 9 / fps,
     }

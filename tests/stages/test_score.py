@@ -13,6 +13,7 @@ from stages.score import (
     SIGNALS,
     Score,
     ScoreSettings,
+    columns,
     grid,
     importance,
     loudness_at,
@@ -51,6 +52,7 @@ def video(samples: int, fps: float = 2.0, audio: bool = True) -> dict[str, np.nd
         "cuts_s": np.arange(0, samples / fps, 7.0)[1:],
         "features": rng.normal(size=(samples, 128)).astype(np.float16),
         "motion": rng.random(samples).astype(np.float32) / 10,
+        "motion_std": rng.random(samples).astype(np.float32) / 50,
         "loudness": rng.normal(-24, 6, int(samples / fps * 2) + 1).astype(np.float32)
         if audio
         else np.empty(0, np.float32),
@@ -124,20 +126,23 @@ def test_loudness_is_read_at_the_half_second_of_each_sample():
 def test_missing_audio_is_flagged_and_not_taken_for_silence():
     v = video(50)
     new = novelty(v["features"], 0.2)
-    with_audio = signals(v["features"], v["motion"], loudness_at(v["times_s"], v["loudness"]), new)
-    without = signals(v["features"], v["motion"], np.empty(0, np.float32), new)
-    assert (with_audio[:, 3] == 1).all()
-    assert with_audio[:, 2].std() > 0.3
-    assert (without[:, 2:4] == 0).all()
+    seen = (v["features"], v["motion"], v["motion_std"])
+    with_audio = signals(*seen, loudness_at(v["times_s"], v["loudness"]), new)
+    without = signals(*seen, np.empty(0, np.float32), new)
+    level, audible = columns(["relative_loudness", "audible"])
+    assert (with_audio[:, audible] == 1).all()
+    assert with_audio[:, level].std() > 0.3
+    assert (without[:, [level, audible]] == 0).all()
 
 
 def test_a_level_or_gain_of_the_whole_video_does_not_change_what_is_relative():
     v = video(80)
     new, heard = novelty(v["features"], 0.2), loudness_at(v["times_s"], v["loudness"])
-    plain = signals(v["features"], v["motion"], heard, new)
-    other = signals(v["features"], v["motion"] * 3, heard + 6, new)
-    np.testing.assert_allclose(plain[:, 2], other[:, 2], atol=1e-4)
-    np.testing.assert_allclose(plain[:, 1], other[:, 1], atol=0.3)
+    plain = signals(v["features"], v["motion"], v["motion_std"], heard, new)
+    other = signals(v["features"], v["motion"] * 3, v["motion_std"] * 3, heard + 6, new)
+    loud, moved, uneven = columns(["relative_loudness", "relative_motion", "relative_motion_std"])
+    np.testing.assert_allclose(plain[:, loud], other[:, loud], atol=1e-4)
+    np.testing.assert_allclose(plain[:, [moved, uneven]], other[:, [moved, uneven]], atol=0.5)
 
 
 @pytest.mark.parametrize("fps", [0.5, 2.0, 4.0, 23.976])
@@ -159,7 +164,7 @@ def test_a_clock_that_jumps_by_a_day_does_not_fill_the_memory():
 def test_scores_belong_to_their_samples_at_irregular_times(bundle: Bundle):
     v = video(300)
     keep = np.sort(np.random.default_rng(0).permutation(300)[:280])
-    thinned = v | {k: v[k][keep] for k in ("times_s", "features", "motion")}
+    thinned = v | {k: v[k][keep] for k in ("times_s", "features", "motion", "motion_std")}
     all_of_it, some = (Score(ScoreSettings(), bundle)(x)["importance"] for x in (v, thinned))
     assert np.corrcoef(all_of_it[keep], some)[0, 1] > 0.8
 

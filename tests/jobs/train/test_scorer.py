@@ -9,7 +9,7 @@ from PIL import Image
 
 from jobs.train.loop import Run, TrainingError, run_training
 from jobs.train.scorer import Train, begin, fit, fixed, measure, ranking_loss
-from jobs.train.timelines import Clip, Timeline, compose, library, read_clip, split, stills, walk
+from jobs.train.timelines import Clip, Timeline, compose, hold_out, library, read_clip, split, stills, walk
 from stages.features import ExtractFeatures, FeatureSettings
 from stages.nn import cnn
 from stages.nn.weights import open_bundle, save_model
@@ -34,6 +34,7 @@ def made_up(count: int = 40, telling: float = 0.0) -> list[Clip]:
                 action=action,
                 features=(look + 0.3 * rng.normal(size=(samples, WIDTH))).astype(np.float16),
                 motion=rng.random(samples).astype(np.float32) / 20,
+                motion_std=rng.random(samples).astype(np.float32) / 100,
                 loudness=rng.normal(-50 if action else -10, 3, samples).astype(np.float32)
                 if i % 3
                 else np.empty(0, np.float32),
@@ -160,9 +161,21 @@ def test_from_videos_to_a_bundle_that_scores(data: Path, bundle: str, tmp_path: 
         "cuts_s": np.empty(0),
         "features": np.random.default_rng(0).normal(size=(9, 128)).astype(np.float16),
         "motion": np.zeros(9, np.float32),
+        "motion_std": np.zeros(9, np.float32),
         "loudness": np.empty(0, np.float32),
     }
     assert len(Score(ScoreSettings(kind="gru"), trained)(row)["importance"]) == 9
+
+
+def test_in_a_cross_validation_every_class_is_tested_once_by_what_never_saw_it():
+    clips = made_up(60)
+    folds = [hold_out(clips, 4, fold, np.random.default_rng(0)) for fold in range(4)]
+    assert sorted(clip.name for parts in folds for clip in parts["test"]) == sorted(c.name for c in clips)
+    for parts in folds:
+        assert not {clip.unit for clip in parts["test"]} & {clip.unit for clip in parts["train"]}
+        assert {clip.action for clip in parts["test"]} == {True, False}
+    with pytest.raises(TrainingError, match="cannot be divided into 50 folds"):
+        hold_out(clips, 50, 0, np.random.default_rng(0))
 
 
 def test_a_file_is_decoded_once_and_one_that_cannot_be_is_left_out(

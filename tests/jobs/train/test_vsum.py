@@ -98,13 +98,21 @@ def test_it_scores_new_videos_with_googlenet_features(trained, tmp_path: Path):
         "cuts_s": np.array([7.0, 15.0]),
         "features": rng.normal(size=(50, WIDTH)).astype(np.float16),
         "motion": rng.random(50).astype(np.float32),
+        "motion_std": rng.random(50).astype(np.float32),
         "loudness": np.full(50, -20, np.float32),
     }
     out = score(row)["importance"]
     assert len(out) == 50
     assert np.ptp(out) > 0
     # It saw neither motion nor sound in training, so neither may matter.
-    deaf = score(row | {"motion": np.zeros(50, np.float32), "loudness": np.empty(0, np.float32)})
+    deaf = score(
+        row
+        | {
+            "motion": np.zeros(50, np.float32),
+            "motion_std": np.zeros(50, np.float32),
+            "loudness": np.empty(0, np.float32),
+        }
+    )
     np.testing.assert_array_equal(deaf["importance"], out)
 
 
