@@ -17,6 +17,7 @@ from pipeline.config import Settings, load_settings
 from pipeline.lease import Busy, Lost, lease
 from pipeline.library import LibraryError, list_library
 from pipeline.progress import make_console
+from pipeline.recall import list_archive
 from pipeline.report import without_page, write_report
 from pipeline.run import RUNS, Job, Outcome, RunBroken, in_words, make_job, new_run_id, run
 from pipeline.wording import clock
@@ -48,6 +49,7 @@ class Options:
     address: str | None = None
     dry_run: bool = False
     retry_failed: bool = False
+    from_proxies: bool = False  # `library` is the OUTPUT of another run
 
 
 class CannotStart(Exception):
@@ -70,7 +72,8 @@ def highlights(options: Options) -> int:
                 )
         listed, todo = len(job.listed), len(job.todo)
         size_gb = (pc.sum(job.todo["size_bytes"]).as_py() or 0) / 1e9
-        say(f"{listed} videos, {listed - todo} done already, {todo} to do ({size_gb:.2f} GB)")
+        what = "from their proxies" if job.from_proxies else f"({size_gb:.2f} GB)"
+        say(f"{listed} videos, {listed - todo} done already, {todo} to do {what}")
         if options.dry_run:
             dry_run(job, say)
             return DONE
@@ -105,7 +108,15 @@ def work(job: Job, address: str | None, console: Console, say: Say) -> int:
             held = stack.enter_context(lease(job.output, run_id))
             tables.sweep(job.output)
             # Another run may have published some of it before the lease was ours.
-            job = make_job(job.library, job.output, job.settings, job.bundle, job.listed, job.retry_failed)
+            job = make_job(
+                job.library,
+                job.output,
+                job.settings,
+                job.bundle,
+                job.listed,
+                job.retry_failed,
+                job.from_proxies,
+            )
         outcome = process(job, run_id, address, console) if len(job.todo) else None
         tables.sweep(job.output)  # what the new results replaced
         held.check()
@@ -130,10 +141,13 @@ def prepare(options: Options) -> Job:
     library, output = storage.absolute(options.library), storage.absolute(options.output)
     if output == library:
         raise LibraryError("OUTPUT is the library itself: give a folder of its own")
-    listed = list_library(library, settings.library, output=output)
+    if options.from_proxies:
+        listed = list_archive(library, settings.library, bundle)
+    else:
+        listed = list_library(library, settings.library, output=output)
     if len(listed) and not options.dry_run:
         storage.check_writable(output)
-    return make_job(library, output, settings, bundle, listed, options.retry_failed)
+    return make_job(library, output, settings, bundle, listed, options.retry_failed, options.from_proxies)
 
 
 def check_models(settings: Settings, bundle: Bundle) -> None:
@@ -157,7 +171,7 @@ def dry_run(job: Job, say: Say) -> None:
         say(f"  {storage.shown(row['uri'])}  {row['size_bytes'] / 1e6:.1f} MB")
     if len(rows) > 20:
         say(f"  ... and {len(rows) - 20} more")
-    some = rows[:: max(1, len(rows) // HEADERS)][:HEADERS]
+    some = [] if job.from_proxies else rows[:: max(1, len(rows) // HEADERS)][:HEADERS]
     with ThreadPoolExecutor(8) as pool:
         known = [
             (row["size_bytes"], seconds)
@@ -197,7 +211,8 @@ def finish(job: Job, outcome: Outcome | None, say: Say) -> int:
         )
     else:
         say("nothing to do: every video was processed with these settings before")
-    say(f"reels:  {storage.shown(storage.join(job.output, 'media'))}")
+    if not job.from_proxies:
+        say(f"reels:  {storage.shown(storage.join(job.output, 'media'))}")
     say(f"report: {storage.shown(page)}")
     if outcome and outcome.lost:
         say(

@@ -24,7 +24,7 @@ from stages.saliency import SaliencySettings
 from stages.score import ScoreSettings
 
 # Raise it when the code changes what comes out for the same settings and weights.
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 
 
 class ConfigError(ValueError):
@@ -45,11 +45,12 @@ class Settings(base.Settings):
     render: RenderSettings = Field(default_factory=RenderSettings)
     bundle: str | None = Field(None, description="URI of the model bundle; none: the one in the package")
 
-    def key(self, bundle: Bundle) -> str:
+    def key(self, bundle: Bundle, from_proxies: bool = False) -> str:
         """Hash of everything that changes the result: the stages' settings, weights, the code's version."""
         parts = self.model_dump(mode="json", exclude={"library", "limits", "bundle"})
         text = json.dumps([RESULT_VERSION, parts, bundle.key()], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        # Scores from proxies have no reels beside them: they are never taken for those of a whole run.
+        return hashlib.sha256((text + " from proxies" * from_proxies).encode()).hexdigest()[:16]
 
 
 GROUPS = tuple(name for name, field in Settings.model_fields.items() if field.default_factory)

@@ -1,5 +1,7 @@
 """The topology: library -> probe -> decode -> look -> gather -> score -> render -> publish.
 
+From the proxies of an archive it is shorter: archive -> look -> score -> publish.
+
 Rows stream: the first reel is out while the library is still being read. Decoded pictures cross one
 boundary only, decode -> look; full-size frames never leave the render actor.
 """
@@ -23,6 +25,7 @@ from pipeline.config import Settings
 from pipeline.guard import Guard, Stage
 from pipeline.progress import Reporter
 from pipeline.publish import Publish, upload
+from pipeline.recall import Recall
 from pipeline.rows import DECODED, GATHERED, LOOKED, RENDERED, SCORED, SHARDS
 from stages.colour import Grade
 from stages.compress import Compress
@@ -41,8 +44,18 @@ from stages.score import Score
 LISTING_BLOCKS = 256
 
 
-def build(todo: pa.Table, settings: Settings, plan: Plan, publish: Publish, reporter: Reporter) -> Dataset:
-    """The whole run as one lazy dataset; consuming it does the work. `todo` has the schema rows.LISTED."""
+def build(
+    todo: pa.Table,
+    settings: Settings,
+    plan: Plan,
+    publish: Publish,
+    reporter: Reporter,
+    archive: str | None = None,
+) -> Dataset:
+    """The whole run as one lazy dataset; consuming it does the work. `todo` has the schema rows.LISTED.
+
+    archive   the OUTPUT of another run, whose proxies are looked at in place of the videos
+    """
     configure()
     # Workers that only decode get no more than they need: the whole settings would import torch there.
     probe_video = partial(probe, limits=settings.limits, shard_s=settings.decode.shard_s)
@@ -51,6 +64,12 @@ def build(todo: pa.Table, settings: Settings, plan: Plan, publish: Publish, repo
     step = math.ceil(len(todo) / LISTING_BLOCKS)
     listing = [todo.slice(start, step) for start in range(0, len(todo), step)]
     ds = ray.data.from_arrow(listing)
+    if archive:
+        look = plan.actors(plan.look, plan.gpu_share)
+        ds = ds.repartition(target_num_rows_per_block=1)
+        ds = _actors(ds, "look", make_recall, (settings, archive, plan.threads), GATHERED, reporter, look)
+        ds = _actors(ds, "score", make_score, (settings,), SCORED, reporter, plan.actors(plan.score))
+        return published(ds, publish, plan)
     ds = _tasks(ds, "probe", probe_video, SHARDS, reporter, plan.tasks(plan.probe))
     # Rows made from one input run one after another unless they are spread out again.
     ds = ds.repartition(target_num_rows_per_block=1)
@@ -65,12 +84,21 @@ def build(todo: pa.Table, settings: Settings, plan: Plan, publish: Publish, repo
     ds = _actors(
         ds, "render", make_render, (settings, publish.output, plan.threads), RENDERED, reporter, render
     )
+    return published(ds, publish, plan)
+
+
+def published(ds: Dataset, publish: Publish, plan: Plan) -> Dataset:
     return ds.map_batches(
         _named("publish", publish),
         batch_size=plan.publish_rows,
         batch_format="pyarrow",
         **plan.tasks(1),
     )
+
+
+def make_recall(settings: Settings, archive: str, threads: int) -> Stage:
+    torch.set_num_threads(threads)
+    return Recall(archive, settings, open_bundle(settings.bundle))
 
 
 def make_look(settings: Settings, threads: int) -> Stage:

@@ -55,7 +55,8 @@ class Publish:
             "videos": to_table([self._video(row) for row in rows], schema.VIDEOS),
             "clips": to_table([_key(row) | clip for row in fine for clip in row["clips"]], clips),
             "proxies": to_table([code for row in fine for code in self._codes(row)], schema.PROXIES),
-            "reels": to_table([_reel(row) for row in fine], schema.REELS),
+            # Videos that were scored again from their proxies have no reel.
+            "reels": to_table([_reel(row) for row in fine if row.get("reel")], schema.REELS),
             "failures": to_table(
                 [_key(row) | {"uri": row["uri"]} | row["failure"] for row in rows if row["failure"]],
                 schema.FAILURES,
@@ -82,6 +83,10 @@ class Publish:
                 "chosen": sum(clip["chosen"] for clip in clips),
                 "times_s": row["times_s"],
                 "importance": row["importance"],
+                "motion": row["motion"],
+                "motion_std": row["motion_std"],
+                "luma": row["luma"],
+                "loudness_lufs": row["loudness"],
                 "cuts_s": row["cuts_s"],
             }
         )

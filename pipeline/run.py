@@ -52,10 +52,11 @@ class Job:
     listed: pa.Table
     todo: pa.Table
     retry_failed: bool = False
+    from_proxies: bool = False  # `library` is the OUTPUT of another run
 
     @property
     def settings_key(self) -> str:
-        return self.settings.key(self.bundle)
+        return self.settings.key(self.bundle, self.from_proxies)
 
 
 @dataclass
@@ -78,15 +79,16 @@ def make_job(
     bundle: Bundle,
     listed: pa.Table,
     retry_failed: bool = False,
+    from_proxies: bool = False,
 ) -> Job:
     """Raises StorageError when OUTPUT cannot be read."""
-    settings_key = settings.key(bundle)
+    settings_key = settings.key(bundle, from_proxies)
     statuses = (OK,) if retry_failed else (OK, DROPPED, FAILED)
     done = tables.done(output, settings_key, statuses) - tried_again(output, settings_key)
     todo = listed.filter(
         pc.invert(pc.is_in(listed["video_id"], value_set=pa.array(sorted(done), pa.string())))
     )
-    return Job(library, output, settings, bundle, listed, todo, retry_failed)
+    return Job(library, output, settings, bundle, listed, todo, retry_failed, from_proxies)
 
 
 def tried_again(output: str, settings_key: str) -> set[str]:
@@ -171,6 +173,7 @@ def record(job: Job, outcome: Outcome, plan: Plan, started_at: datetime) -> dict
     return {
         "run_id": outcome.run_id,
         "library": storage.shown(job.library),
+        "from_proxies": job.from_proxies,
         "state": outcome.state,
         "error": in_words(outcome.error) if outcome.error else None,
         "started_at": started_at.isoformat(),
@@ -226,7 +229,8 @@ def attempts(job: Job, plan: Plan, publish: Publish, reporter: Reporter) -> Iter
         if not left:
             return
         why, broken, before = WORKER_OR_STORAGE, False, len(left)
-        ds = flow.build(to_table(list(left.values()), LISTED), job.settings, plan, publish, reporter)
+        todo, archive = to_table(list(left.values()), LISTED), job.library if job.from_proxies else None
+        ds = flow.build(todo, job.settings, plan, publish, reporter, archive)
         try:
             for batch in ds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for result in batch.to_pylist():
@@ -308,5 +312,6 @@ def _line(counts: Counts, result: dict[str, Any]) -> str:
     name = storage.shown(result["uri"]).rsplit("/", 1)[-1]
     place = f"[{counts.finished}/{counts.total}] {name}"
     if result["status"] == OK:
-        return f"{place}: {result['reel_s']:.1f} s of {result['duration_s']:.1f} s, {result['clips']} clips"
+        reel = "" if result["reel_s"] is None else f"{result['reel_s']:.1f} s of "
+        return f"{place}: {reel}{result['duration_s']:.1f} s, {result['clips']} clips"
     return f"{place}: {result['status']} in {result['stage']}: {result['reason']}"

@@ -1,12 +1,13 @@
 """Autoencoder proxies: sampled frames -> codes of about two kilobytes, and back.
 
 in   frames   uint8 [N, S, S, 3]
-out  codes    N byte strings, each decodable alone; an empty list without a codec
+out  codes    N byte strings, to be decoded from a key on; an empty list without a codec
 """
 
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from stages.nn.codec import compress, decompress, load_codec
 from stages.nn.device import pick_device
@@ -17,6 +18,9 @@ from stages.settings import Settings
 
 class CodecSettings(Settings):
     kind: Literal["hyperprior", "vqvae", "none"] = "hyperprior"
+    # Samples from one that is decoded alone to the next at most; in between, a frame is coded as its
+    # difference from the one before where that is shorter. 1: each is decoded alone.
+    key_every: int = Field(16, ge=1, le=256)
     rate: int = 2  # 0 is the smallest; the bundle's card says what each costs and what is left of the picture
 
 
@@ -35,7 +39,7 @@ class Compress:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if self.net is None:
             return row | {"codes": []}
-        return row | {"codes": compress(self.net, row["frames"], self.settings.rate)}
+        return row | {"codes": compress(self.net, row["frames"], self.settings.rate, self.settings.key_every)}
 
 
 class Decompress:

@@ -39,7 +39,7 @@ def make_bundle(folder: str, seed: int = 0) -> str:
     card = {"kind": "gan", "settings": effects.model_dump()}
     save_model(folder, "effects", Generator(effects).state_dict(), card)
     codec = HyperpriorSettings(
-        widths=(16, 16), depths=(1, 1), latent=16, hyper=16, hyper_latent=8
+        widths=(16, 16, 16), depths=(1, 1, 1), latent=16, hyper=16, hyper_latent=8, context=16
     ).model_dump()
     net = build_codec("hyperprior", codec)
     net.freeze()

@@ -50,19 +50,29 @@ def crops(
     rng: np.random.Generator,
     smallest: float = 0.4,
     flip: bool = True,
+    unscaled: float = 0.0,
 ) -> Iterator[Tensor]:
     """uint8 [batch, 3, size_px, size_px] for ever: a random square, scaled, mirrored half of the time.
 
     smallest   the least side of the square, as a share of the picture's short side
+    unscaled   share of the squares that keep the picture's own pixels
     """
     while True:
         yield torch.stack(
-            [crop(pictures[rng.integers(len(pictures))], size_px, rng, smallest, flip) for _ in range(batch)]
+            [
+                crop(pictures[rng.integers(len(pictures))], size_px, rng, smallest, flip, unscaled)
+                for _ in range(batch)
+            ]
         )
 
 
 def crop(
-    picture: np.ndarray, size_px: int, rng: np.random.Generator, smallest: float = 0.4, flip: bool = True
+    picture: np.ndarray,
+    size_px: int,
+    rng: np.random.Generator,
+    smallest: float = 0.4,
+    flip: bool = True,
+    unscaled: float = 0.0,
 ) -> Tensor:
     """One random square of `picture` as uint8 [3, size_px, size_px]."""
     height, width = picture.shape[:2]
@@ -70,6 +80,8 @@ def crop(
     # Never enlarge if the picture has the pixels: an enlarged crop teaches a model to be soft.
     least = min(short, max(size_px, round(smallest * short)))
     side = int(rng.integers(least, short + 1))
+    if unscaled and rng.random() < unscaled:
+        side = min(size_px, short)
     top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
     part = picture[top : top + side, left : left + side]
     if side != size_px:

@@ -6,7 +6,7 @@ Ballé, Johnston, Minnen, "Integer networks for data compression with latent-var
 
 - Frequencies are integers, stored with the weights; nothing is integrated at coding time.
 - The network that chooses the table of each symbol (`FixedConv2d`) has weights and activations on a
-  fixed-point grid and runs in float64 on the CPU: all its sums are exact, whatever their order.
+  fixed-point grid that is coarse enough for a float32: all its sums are exact, whatever their order.
 
 A code is a header and the words of an ANS coder (`constriction`):
 
@@ -27,18 +27,22 @@ from torch import Tensor, nn
 AnsCoder = constriction.stream.stack.AnsCoder
 Categorical = constriction.stream.model.Categorical
 
-RADIUS = 127  # symbols are -127 .. 127; what lies outside is clamped by the encoder
+RADIUS = 255  # symbols are -255 .. 255; what lies outside is clamped by the encoder
 PRECISION = 24  # frequencies sum to 2^24: an outlier costs 24 bits, a certainty nothing
-SCALE_MIN, SCALE_MAX, SCALES = 0.11, 32.0, 64  # below 0.11 a symbol costs nothing already (Ballé 2018)
+SCALE_MIN, SCALE_MAX, SCALES = 0.11, 64.0, 64  # below 0.11 a symbol costs nothing already (Ballé 2018)
 SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)
 
-WEIGHT_BITS, ACTIVATION_BITS = 10, 6  # fraction bits of the fixed-point network
-WEIGHT_MAX, ACTIVATION_MAX = 8.0, 64.0  # 13 + 12 + log2(fan-in) bits: far below the 53 of a float64
+# The fixed-point network: fraction bits, and largest absolute values in units of the grid. Every partial sum
+# is below L1_MAX × 2^8 × INPUT_MAX + 2^18 < 2^24: a whole number that a float32 holds exactly.
+WEIGHT_BITS, ACTIVATION_BITS = 8, 4
+WEIGHT_MAX, BIAS_MAX, INPUT_MAX = 8.0, 64.0, 255
+L1_MAX = 240.0
 
-VERSION = 1
-KINDS = {"hyperprior": 1, "vqvae": 2}
+VERSION = 2
+DIFFERENCE = "difference"  # of a hyperprior's latent from that of the frame before
+KINDS = {"hyperprior": 1, "vqvae": 2, DIFFERENCE: 3}
 HEADER = struct.Struct(">BBBIHHI")
-MAX_PIXELS = 2048 * 2048  # a hostile header must not ask for more memory than this
+MAX_PIXELS = 2**25  # a hostile header must not ask for more memory than this
 
 
 class CodecError(ValueError):
@@ -58,6 +62,16 @@ def pack(header: Header, payload: bytes) -> bytes:
     fields = (VERSION, KINDS[header.kind], header.rate, header.model, header.width, header.height)
     crc = zlib.crc32(payload, zlib.crc32(HEADER.pack(*fields, 0)))
     return HEADER.pack(*fields, crc) + payload
+
+
+def is_key(code: bytes) -> bool:
+    """Whether the code is decoded without the one before it. Raises CodecError."""
+    return unpack(code)[0].kind != DIFFERENCE
+
+
+def checksum(code: bytes) -> bytes:
+    """By which a difference names the code before it."""
+    return code[HEADER.size - 4 : HEADER.size]
 
 
 def unpack(code: bytes) -> tuple[Header, bytes]:
@@ -88,7 +102,7 @@ def frequencies(probability: np.ndarray) -> np.ndarray:
 
 
 def gaussian_frequencies() -> np.ndarray:
-    """Tables [64, 255] of zero-mean Gaussians, their scales spaced evenly in the logarithm."""
+    """Tables [64, 511] of zero-mean Gaussians, their scales spaced evenly in the logarithm."""
     edges = np.arange(-RADIUS, RADIUS + 2) - 0.5
     rows = []
     for k in range(SCALES):
@@ -157,19 +171,39 @@ def check_empty(coder: AnsCoder) -> None:
 
 
 class FixedConv2d(nn.Conv2d):
-    """A convolution with weights on the grid 2^-10 and biases on the grid 2^-16; exact on float64 input."""
+    """A convolution with weights and biases on the grid 2^-8, exact on inputs of at most 255 steps.
+
+    Its input is whole numbers, or the output of a FixedReLU.
+    """
+
+    frozen = False
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = snap(self.weight.clamp(-WEIGHT_MAX, WEIGHT_MAX), WEIGHT_BITS).to(x.dtype)
-        bias = snap(self.bias, WEIGHT_BITS + ACTIVATION_BITS).to(x.dtype)
+        weight, bias = (self.weight, self.bias) if self.frozen else self.snapped()
         return F.conv2d(x, weight, bias, self.stride, self.padding)
+
+    def snapped(self) -> tuple[Tensor, Tensor]:
+        weight = self.weight.clamp(-WEIGHT_MAX, WEIGHT_MAX)
+        # Rounding adds at most half a step to each of the weights.
+        room = L1_MAX - weight[0].numel() * 2.0 ** -(WEIGHT_BITS + 1)
+        weight = weight * (room / weight.abs().sum((1, 2, 3), keepdim=True).clamp_min(room))
+        bias = self.bias.clamp(-BIAS_MAX, BIAS_MAX)
+        return snap(weight, WEIGHT_BITS), snap(bias, WEIGHT_BITS)
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Snap for good, not once more in every call."""
+        weight, bias = self.snapped()
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)
+        self.frozen = True
 
 
 class FixedReLU(nn.Module):
-    """max(0, x), bounded, on the grid 2^-6."""
+    """max(0, x), bounded, on the grid 2^-4."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return snap(x.clamp(0, ACTIVATION_MAX), ACTIVATION_BITS)
+        return snap(x.clamp(0, INPUT_MAX / 2**ACTIVATION_BITS), ACTIVATION_BITS)
 
 
 class Snap(torch.autograd.Function):

@@ -36,13 +36,14 @@ class VqVaeSettings(Settings):
 
 class VqVae(nn.Module):
     kind = "vqvae"
+    fingerprint = 0  # of the stored weights; see stages/nn/codec.py
 
     def __init__(self, settings: VqVaeSettings):
         super().__init__()
         self.settings, self.rates = settings, settings.rates
         s = settings
-        self.analysis = Analysis(s.widths, s.depths, s.latent, stride=1)
-        self.synthesis = Synthesis(s.widths, s.depths, s.latent, stride=1)
+        self.analysis = Analysis(s.widths, s.depths, s.latent)
+        self.synthesis = Synthesis(s.widths, s.depths, s.latent)
         shape = (s.rates, s.codebook)
         self.register_buffer("codebook", torch.randn(*shape, s.latent) / s.latent**0.5)
         self.register_buffer("count", torch.ones(shape))
@@ -124,13 +125,13 @@ class VqVae(nn.Module):
         return payloads
 
     @torch.inference_mode()
-    def decode(self, payloads: list[bytes], rate: int, height: int, width: int) -> Tensor:
-        """The pictures [B, 3, height, width] in 0..1. Raises CodecError."""
-        return self.synthesis(self.decode_latent(payloads, rate, height, width))
+    def render(self, latent: Tensor, rate: int) -> Tensor:
+        """The pictures [B, 3, H, W] in 0..1 of latents."""
+        return self.synthesis(latent)
 
     @torch.inference_mode()
     def decode_latent(self, payloads: list[bytes], rate: int, height: int, width: int) -> Tensor:
-        """Sum of the chosen vectors [B, D, height/8, width/8], the same on every machine."""
+        """Sum of the chosen vectors [B, D, H/8, W/8], the same on every machine. Raises CodecError."""
         high, wide = height // DOWN, width // DOWN
         tables, symbols = self.tables, []
         for payload in payloads:

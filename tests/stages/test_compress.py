@@ -23,10 +23,10 @@ def bundle(folder: Path, kind: str) -> Bundle:
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_every_frame_of_a_row_becomes_a_code_that_decodes_alone(tmp_path: Path, kind: str):
+def test_every_frame_of_a_row_becomes_a_code_and_keys_decode_alone(tmp_path: Path, kind: str):
     models = bundle(tmp_path, kind)
     row = {"video_id": "v", "frames": pictures(3, 64, 64)}
-    out = Compress(CodecSettings(kind=kind, rate=1), models)(row)
+    out = Compress(CodecSettings(kind=kind, rate=1, key_every=1), models)(row)
     assert out["video_id"] == "v"
     assert len(out["codes"]) == 3
     decode = Decompress(models)
@@ -80,6 +80,14 @@ def test_weights_of_other_settings_are_refused(tmp_path: Path):
     del state["gain"]
     save_model(str(tmp_path), "codec", state, models.card("codec") | {"requires": ()})
     with pytest.raises(BundleError, match="gain"):
+        Decompress(open_bundle(str(tmp_path)))
+
+
+def test_a_codec_of_an_older_shape_says_what_to_do(tmp_path: Path):
+    models = bundle(tmp_path, "hyperprior")
+    old = models.card("codec") | {"settings": {"widths": [48, 96], "rates": 4}, "requires": ()}
+    save_model(str(tmp_path), "codec", models.state("codec"), old)
+    with pytest.raises(BundleError, match="train it anew"):
         Decompress(open_bundle(str(tmp_path)))
 
 

@@ -1,21 +1,26 @@
 """The training of the codec: where it starts, what it measures, what it writes."""
 
-import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from jobs.train.codec import at_least, ms_ssim, scores, start_linear, video_frames
+from jobs.train import rate_distortion
+from jobs.train.codec import Train, loss_of, same_shape, sample, start_linear, video_frames
 from jobs.train.loop import run_training
 from stages.compress import CodecSettings, Compress, Decompress
 from stages.nn.codec import build_codec
-from stages.nn.weights import open_bundle
+from stages.nn.weights import Bundle, open_bundle
 from tests.media import make_video
 from tests.stages.nn.test_codec import SMALL, pictures
+from tests.stages.test_compress import bundle
+
+
+@pytest.fixture(autouse=True)
+def few_qualities(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_distortion, "QUALITIES", {"jpeg": (20, 80), "webp": (20, 80)})
 
 
 def photographs(folder: Path, count: int) -> None:
@@ -34,32 +39,6 @@ def test_training_starts_as_a_transform_and_its_inverse(kind):
         rebuilt = net.synthesis(net.analysis(x))
     # The eight or sixteen strongest of 768 components hold nearly all of a smooth picture.
     assert (rebuilt - x).square().mean() < 0.1 * (x - x.mean()).square().mean()
-
-
-def test_ms_ssim_is_one_for_the_same_and_falls_with_noise():
-    torch.manual_seed(0)
-    x = torch.from_numpy(pictures(2, 256, 256)).double().mean(-1)[:, None] / 255
-    noise = torch.randn_like(x)
-    values = [ms_ssim(x, (x + amount * noise).clamp(0, 1)).mean().item() for amount in (0, 0.05, 0.2)]
-    assert values[0] == pytest.approx(1)
-    assert 1 > values[1] > values[2] > 0
-
-
-def test_psnr_and_rate_are_those_of_the_definition():
-    frames = np.full((2, 176, 176, 3), 100, np.uint8)
-    found = scores(frames, list(frames + 1), [484, 484])
-    assert found["psnr_db"] == pytest.approx(20 * np.log10(255), abs=0.01)
-    assert found["bpp"] == 0.125
-
-
-@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
-def test_the_baseline_is_never_given_fewer_bytes(form):
-    rng = np.random.default_rng(0)
-    frame = np.clip(pictures(1, 128, 128)[0] + rng.integers(-20, 20, (128, 128, 3)), 0, 255).astype(np.uint8)
-    for size in (1200, 3000):
-        data = at_least(frame, size, form)
-        assert size <= len(data) < 1.5 * size
-        assert Image.open(io.BytesIO(data)).size == (128, 128)
 
 
 def test_frames_of_a_video_are_spread_over_it_and_a_broken_file_has_none(tmp_path: Path):
@@ -88,9 +67,10 @@ def test_a_training_writes_a_codec_that_the_stage_runs(tmp_path: Path, kind: str
     }
     card = run_training("codec", str(tmp_path / "data"), out, None, overrides, str(tmp_path / "work"))
     assert card["kind"] == kind
-    rates = card["quality"]["photos"]["rates"]
-    assert [rate["rate"] for rate in rates] == list(range(len(rates)))
-    assert all(rate["jpeg"]["bpp"] > 0 and rate["encode_cpu_ms"] > 0 for rate in rates)
+    quality = card["quality"]["photos"]
+    assert [rate["rate"] for rate in quality["rates"]] == list(range(len(quality["rates"])))
+    assert all(rate["bpp"] > 0 and rate["encode_ms"] > 0 for rate in quality["rates"])
+    assert set(quality["bd_rate"]) == {"jpeg", "webp"}
     models = open_bundle(out)
     codes = Compress(CodecSettings(kind=kind, rate=1), models)({"frames": pictures(2)})["codes"]
     assert Decompress(models)(codes).shape == (2, 64, 128, 3)
@@ -98,3 +78,33 @@ def test_a_training_writes_a_codec_that_the_stage_runs(tmp_path: Path, kind: str
     again = str(tmp_path / "again")
     run_training("codec", str(tmp_path / "data"), again, out, overrides, str(tmp_path / "work2"))
     assert open_bundle(again).card("codec")["trained"]["from"] == models.key()
+
+
+def test_a_batch_has_its_share_of_photographs_however_many_there_are():
+    still, moving = [np.zeros((80, 80, 3), np.uint8)], [np.full((80, 80, 3), 255, np.uint8)] * 50
+    settings, rng = Train(photo_share=0.75, crop_px=64), np.random.default_rng(0)
+    batches = torch.cat([sample(still, moving, 8, settings, rng) for _ in range(50)])
+    assert (batches == 0).all((1, 2, 3)).float().mean().item() == pytest.approx(0.75, abs=0.06)
+    assert len(sample(still, [], 8, settings, rng)) == 8
+
+
+def test_no_rate_outweighs_the_others():
+    net = build_codec("hyperprior", SMALL["hyperprior"])
+    x = torch.from_numpy(pictures(3, 64, 64)).permute(0, 3, 1, 2) / 255
+
+    def called(x, rate):
+        # A loss that grows with the square root of lambda.
+        noise = torch.linspace(-1, 1, 64) * 0.1 * 2.0 ** (-0.25 * rate[:, None, None, None])
+        return x + noise, 64 * 64 * 2.0 ** (0.5 * rate), x.new_zeros(())
+
+    torch.manual_seed(0)
+    losses = [loss_of(net, called, x[:1], Train(), half=False)[0].item() for _ in range(20)]
+    assert losses == pytest.approx([losses[0]] * 20, rel=1e-4)
+
+
+def test_only_a_codec_of_the_same_shape_is_gone_on_with(tmp_path: Path):
+    start = bundle(tmp_path, "hyperprior")
+    assert same_shape(build_codec("hyperprior", SMALL["hyperprior"]), start)
+    assert not same_shape(build_codec("hyperprior", {}), start)
+    assert not same_shape(build_codec("vqvae", SMALL["vqvae"]), start)
+    assert not same_shape(build_codec("vqvae", SMALL["vqvae"]), Bundle("none", {}))
