@@ -3,8 +3,9 @@
 in   frames  uint8 [n, S, S, 3] RGB, a few frames of one shot
 out  lut     float32 [L, L, L, 3] indexed [blue, green, red], values in [0, 1]
 
-One LUT a shot, so nothing flickers within it; the shots of one video lean towards their mean, so that a
-cut between two of them does not jump.
+One LUT a shot, so nothing flickers within it. Shots of one video that look alike are of one scene: they lean
+towards each other, so that a cut between two of them does not jump. Whether to touch a video at all is mostly
+one question for all of it.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from stages.nn.device import pick_device
 from stages.nn.lut import LutNet, LutSettings, apply_luts, identity_lut
@@ -20,6 +22,10 @@ from stages.nn.weights import Bundle, BundleError
 from stages.settings import Settings
 
 DARK = 0.03  # mean of a frame that shows nothing: a fade, not a scene
+CORNER = 0.75  # side of a corner that is looked at on its own, as a share of the picture's
+SHARED = 0.7  # of the doubt about a shot is the doubt about its video
+LOOK = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles
+ALIKE = 0.06  # difference between the looks of two shots at which they have little to say to each other
 BAR = 24 / 255  # brightest value in the black bars of a letterbox, with the noise of a codec
 
 
@@ -27,8 +33,8 @@ class ColourSettings(Settings):
     kind: Literal["lut", "none"] = "lut"
     # 1 is the whole correction that the model proposes; a film keeps some of its own light.
     strength: float = Field(0.8, ge=0, le=1)
-    # How far each shot's LUT goes towards the mean of the video's shots.
-    agree: float = Field(0.3, ge=0, le=1)
+    # How far each shot's LUT goes towards the mean of the shots that look like it.
+    agree: float = Field(0.8, ge=0, le=1)
 
 
 class Grade:
@@ -38,23 +44,44 @@ class Grade:
         self.settings = settings
         self.net = None if settings.kind == "none" else load_colour(bundle)
 
-    @torch.inference_mode()
     def lut(self, frames: np.ndarray) -> np.ndarray:
-        """The LUT of one shot: the mean of what its frames ask for; the identity if all are dark."""
-        if self.net is None:
-            return identity_lut(LutSettings().grid).numpy()
-        frames = without_bars(frames)
-        lit = frames[frames.mean((1, 2, 3)) > 255 * DARK]
-        weights = torch.zeros(1, self.net.settings.bases, device=self.net.bases.device)
-        if len(lit):
-            pictures = torch.from_numpy(np.ascontiguousarray(lit)).to(weights.device)
-            weights = self.net(pictures.permute(0, 3, 1, 2).float() / 255).mean(0, keepdim=True)
-        lut = self.net.luts(weights)[0]
-        return torch.lerp(self.net.identity, lut, self.settings.strength).cpu().numpy()
+        """The LUT of a shot that stands alone."""
+        return self.luts([frames])[0]
 
+    @torch.inference_mode()
     def luts(self, shots: list[np.ndarray]) -> list[np.ndarray]:
-        """The LUTs of all shots of one video, leaning towards their mean."""
-        return list(leaning(np.stack([self.lut(frames) for frames in shots]), self.settings.agree))
+        """The LUTs of all shots of one video; a dark one's is the identity.
+
+        Shots of one scene lean towards each other, and all share their doubt: in a film that is good as a
+        whole, a shot that is bright, dark or pale is meant to be so.
+        """
+        if self.net is None:
+            return [identity_lut(LutSettings().grid).numpy()] * len(shots)
+        asked = [self.asked(without_bars(frames)) for frames in shots]
+        lit = [one for one in asked if one is not None]
+        usual = torch.stack(lit)[:, -1].mean() if lit else torch.zeros(())
+        luts = [self.net.identity if one is None else self.toned(one, usual) for one in asked]
+        alike = likeness(np.stack([look(frames) for frames in shots]))
+        # A dark shot is left alone, and nothing is learnt from it.
+        dark = np.array([one is None for one in asked])
+        alike[dark], alike[:, dark] = 0, 0
+        alike[dark, dark] = 1
+        return list(leaning(torch.stack(luts).cpu().numpy(), alike, self.settings.agree))
+
+    def asked(self, frames: np.ndarray) -> Tensor | None:
+        """What the network wants done with a shot: the mean over its frames; None if all are dark."""
+        lit = frames[frames.mean((1, 2, 3)) > 255 * DARK]
+        if not len(lit):
+            return None
+        pictures = torch.from_numpy(np.ascontiguousarray(lit)).to(self.net.bases.device)
+        pictures = pictures.permute(0, 3, 1, 2).float() / 255
+        return torch.stack([self.net(view).mean(0) for view in views(pictures)]).mean(0)
+
+    def toned(self, asked: Tensor, usual: Tensor) -> Tensor:
+        """The LUT of a shot, of the wanted strength; `usual` is the doubt of its video."""
+        shared = asked.clone()
+        shared[-1] = torch.lerp(asked[-1], usual, SHARED)
+        return torch.lerp(self.net.identity, self.net.luts(shared[None])[0], self.settings.strength)
 
 
 def load_colour(bundle: Bundle) -> LutNet:
@@ -64,7 +91,12 @@ def load_colour(bundle: Bundle) -> LutNet:
             f"{bundle.uri}: the colour model is of kind {card['kind']}; colour.kind lut wants lut"
         )
     net = LutNet(LutSettings.model_validate(card["settings"]))
-    net.load_state_dict(bundle.state("colour"))
+    try:
+        net.load_state_dict(bundle.state("colour"))
+    except RuntimeError as error:
+        raise BundleError(
+            f"{bundle.uri}: the colour model is of another version: train it with `reelmap train colour`"
+        ) from error
     return net.to(pick_device()).eval()
 
 
@@ -78,9 +110,33 @@ def without_bars(frames: np.ndarray) -> np.ndarray:
     return frames[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def leaning(luts: np.ndarray, share: float) -> np.ndarray:
-    """[K, L, L, L, 3]: each LUT moved by `share` of its way to their mean."""
-    return (luts + np.float32(share) * (luts.mean(0) - luts)).astype(np.float32)
+def views(x_B3HW: Tensor) -> list[Tensor]:
+    """The whole pictures and their four corners: five opinions on one light, less wrong than one."""
+    height, width = (round(CORNER * side) for side in x_B3HW.shape[-2:])
+    corners = [
+        x_B3HW[..., y, x]
+        for y in (slice(height), slice(-height, None))
+        for x in (slice(width), slice(-width, None))
+    ]
+    return [x_B3HW, *corners]
+
+
+def look(frames: np.ndarray) -> np.ndarray:
+    """[3 * len(LOOK)]: quantiles of red, green and blue over the frames of a shot."""
+    quantiles = np.quantile(without_bars(frames)[:, ::4, ::4].reshape(-1, 3), LOOK, axis=0)
+    return (quantiles / 255).astype(np.float32).ravel()
+
+
+def likeness(looks: np.ndarray) -> np.ndarray:
+    """[K, K] in (0, 1] from looks [K, Q]: 1 for shots of the same colours."""
+    squares = np.square(looks[:, None] - looks).mean(-1)
+    return np.exp(-squares / ALIKE**2)
+
+
+def leaning(luts: np.ndarray, alike: np.ndarray, share: float) -> np.ndarray:
+    """[K, L, L, L, 3]: each LUT moved by `share` of its way to the mean, weighted by likeness [K, K]."""
+    means = np.einsum("ij,j...->i...", alike / alike.sum(1, keepdims=True), luts)
+    return (luts + share * (means - luts)).astype(np.float32)
 
 
 def apply_lut(frame: np.ndarray, lut: np.ndarray) -> np.ndarray:

@@ -1,18 +1,23 @@
 """Image-adaptive 3D LUT: a picture -> one colour table that grades it.
 
-Zeng, Cai, Li, Cao, Zhang, "Learning Image-adaptive 3D Lookup Tables for High Performance Photo
-Enhancement in Real-time", TPAMI 2020 (https://arxiv.org/abs/2009.14468).
+Zeng, Cai, Li, Cao, Zhang, "Learning Image-adaptive 3D Lookup Tables for High Performance Photo Enhancement in
+Real-time", TPAMI 2020 (https://arxiv.org/abs/2009.14468); a part that works on each channel before the
+part that mixes them as in Yang et al., "SepLUT", ECCV 2022 (https://arxiv.org/abs/2207.08351).
 
-    picture 3x64x64 ─┬─ conv ×5 ─ mean, max ─┐
-                     └─ colour statistics ───┴─ MLP ─ weights K ─┐
-                         identity + Σ weights_k · basis_k ◄──────┘ ─ ceiling, floor ─► LUT
+    picture ─┬─ conv ×5 ─ mean, max ─┐
+             └─ colour statistics ───┴─ MLP ─┬─ controls ─ develop: levels, saturation, gamma, contrast, ─┐
+                                             │             haze, white balance and exposure in linear light│
+                                             ├─ weights ── Σ weights_k · basis_k ──────────────────────────┤
+                                             └─ doubt ──── scales both                                     ▼
+                                                                  the LUT's colours, between floor and ceiling
 
-The bases are differences from the identity, so that all weights at 0 leave the picture alone. Grading
-is decided by the whole picture's colours, which 64 pixels show; statistics (quantiles, grey edge) hand
-them over exactly, where instance norm as in the paper would take exposure away.
+The controls are those of a colourist, so they reach far with few numbers; the bases add what they cannot say.
+The doubt is for pictures that are good as they are: one number moves the whole grade to the identity.
+Statistics (quantiles, means of light, joint histogram) hand colours over exactly, where instance norm as in
+the paper would take exposure away.
 
-B pictures, K bases, L grid points a side. A LUT is [L, L, L, 3] indexed [blue, green, red], values in
-[0, 1]: red varies fastest in memory, as in a .cube file.
+B pictures, K bases, L grid points a side, N colours. A LUT is [L, L, L, 3] indexed [blue, green, red], values
+in [0, 1]: red varies fastest in memory, as in a .cube file.
 """
 
 import torch
@@ -21,20 +26,35 @@ from torch import Tensor, nn
 
 from stages.settings import Settings
 
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+QUANTILES = 17  # of every channel
+BINS = 8  # a side of the joint histogram
+# Quantiles and histogram are of a grid of about so many pixels a side: of all, they cost more than layers do.
+SAMPLED_PX = 24
 LUMA = (0.2126, 0.7152, 0.0722)  # BT.709
 # Of the distance to white that a colour has, at least this share stays: what was not white never is.
-HEADROOM = 0.15
+HEADROOM = 0.1
 # Likewise above black; less, because haze has to go down to it.
 FOOTROOM = 0.03
+# White stays white, and what is near it at most so many times as far from it as it was: where a picture has
+# burnt out there is nothing to win, and a grey page or window looks worse than a bright one.
+WHITES = 2.5
+# What a control of 1 does: black level and haze in parts of the range, the others as exponents of e.
+REACH = {"black": 0.15, "white": 1.0, "saturation": 0.5, "gamma": 0.3, "contrast": 0.3, "haze": 0.4}
+FARTHEST = 4.0  # that a control goes
+GAINS = 4  # red, green, blue and all of them
+CONTROLS = len(REACH) + GAINS
+MEANS = (1, 2, 6)  # exponents of the Minkowski means of light
+EDGE_MEANS = (1, 4)  # and of its edges
+KNOWN = 5 * QUANTILES + 3 * len(MEANS + EDGE_MEANS)
+TINY = 1e-4
 
 
 class LutSettings(Settings):
     grid: int = 17  # points a side
     bases: int = 12
     width: int = 24  # channels of the first convolution
-    hidden: int = 128
-    picture_px: int = 64
+    hidden: int = 192
+    picture_px: int = 48
 
 
 class LutNet(nn.Module):
@@ -50,39 +70,81 @@ class LutNet(nn.Module):
             _conv(4 * width, 4 * width, 1),
         )
         self.head = nn.Sequential(
-            nn.Linear(8 * width + 4 * len(QUANTILES) + 6, settings.hidden),
+            nn.Linear(8 * width + KNOWN + BINS**3, settings.hidden),
             nn.SiLU(),
-            nn.Dropout(0.1),
+            nn.Dropout(0.05),
             nn.Linear(settings.hidden, settings.hidden),
             nn.SiLU(),
-            nn.Linear(settings.hidden, settings.bases),
+            nn.Linear(settings.hidden, settings.bases + CONTROLS + 1),
         )
+        # What the colours alone say is nearly a sum of logarithms: learnt in a few steps without the layers.
+        self.skip = nn.Linear(KNOWN, settings.bases + CONTROLS + 1)
         # A new network grades nothing: it starts from the identity.
-        nn.init.zeros_(self.head[-1].weight)
-        nn.init.zeros_(self.head[-1].bias)
+        for last in (self.head[-1], self.skip):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
         identity = identity_lut(settings.grid)
-        self.bases = nn.Parameter(first_bases(identity, settings.bases))
+        self.bases = nn.Parameter(0.02 * torch.randn(settings.bases, *identity.shape))
         self.register_buffer("identity", identity, persistent=False)
-        brightest, darkest = identity.amax(-1, keepdim=True), identity.amin(-1, keepdim=True)
-        self.register_buffer("ceiling", 1 - HEADROOM * (1 - brightest), persistent=False)
-        self.register_buffer("floor", FOOTROOM * darkest, persistent=False)
 
     def forward(self, x_B3HW: Tensor) -> Tensor:
-        """Pictures, RGB in [0, 1], any size -> weights [B, K]."""
+        """Pictures, RGB in [0, 1], any size -> what to do with them [B, K + CONTROLS + 1]."""
         size_px = self.settings.picture_px
         if x_B3HW.shape[-2:] != (size_px, size_px):
             x_B3HW = F.interpolate(x_B3HW, (size_px, size_px), mode="area")
         features = self.trunk(4 * x_B3HW - 2)
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3)), statistics(x_B3HW)], 1)
-        return self.head(pooled)
+        with torch.no_grad():
+            known, shares = statistics(x_B3HW), histogram(x_B3HW)
+        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3)), known, 4 * shares.sqrt()], 1)
+        return self.head(pooled) + self.skip(known)
 
-    def luts(self, weights_BK: Tensor) -> Tensor:
-        """Weights [B, K] -> LUTs [B, L, L, L, 3].
+    def luts(self, asked: Tensor) -> Tensor:
+        """What to do [B, ...] -> LUTs [B, L, L, L, 3]."""
+        corners = self.identity.reshape(1, -1, 3).mT.expand(len(asked), -1, -1)
+        return self.grade(corners, asked).mT.reshape(-1, *self.identity.shape)
 
-        Ceiling and floor bound every entry on its own, so any mean of LUTs keeps within them, too.
+    def grade(self, x_B3N: Tensor, asked: Tensor) -> Tensor:
+        """Colours through the LUT as it would be with endlessly many points.
+
+        Ceiling and floor bound every colour on its own, so any mean of LUTs keeps within them, too.
         """
-        luts = self.identity + torch.einsum("bk,kzyxc->bzyxc", weights_BK, self.bases)
-        return torch.minimum(torch.maximum(luts, self.floor), self.ceiling)
+        graded = develop(x_B3N, self.controls(asked) * trust(asked))
+        graded = graded + apply_luts(x_B3N[..., None], self.residuals(asked))[..., 0]
+        ceiling = 1 - HEADROOM * (1 - x_B3N.amax(1, keepdim=True))
+        darkest = x_B3N.amin(1, keepdim=True)
+        floor = torch.maximum(FOOTROOM * darkest, 1 - WHITES * (1 - darkest))
+        return torch.minimum(torch.maximum(graded, floor), ceiling)
+
+    def controls(self, asked: Tensor) -> Tensor:
+        """[B, CONTROLS] for `develop`, were there no doubt."""
+        return asked[:, self.settings.bases : -1].clamp(-FARTHEST, FARTHEST)
+
+    def residuals(self, asked: Tensor) -> Tensor:
+        """The sum of bases: what is added to the developed colours, as LUTs."""
+        weights_BK = asked[:, : self.settings.bases] * trust(asked)
+        return torch.einsum("bk,kzyxc->bzyxc", weights_BK, self.bases)
+
+
+def trust(asked: Tensor) -> Tensor:
+    """[B, 1] in (0, 1): 0 leaves the picture as it is."""
+    return torch.sigmoid(1 - asked[:, -1:])
+
+
+def develop(x_B3N: Tensor, controls_BC: Tensor) -> Tensor:
+    """Colours as a colourist's controls leave them; controls of 0 change nothing.
+
+    In the reverse order of what happens to light in a camera (jobs/train/damage.py).
+    """
+    values = controls_BC[..., None]
+    black, white, saturation, gamma, contrast, haze = (
+        reach * values[:, i : i + 1] for i, reach in enumerate(REACH.values())
+    )
+    gains, gain = values[:, -GAINS:-1], values[:, -1:]
+    x = (x_B3N - black) * white.exp()
+    grey = (x * x.new_tensor(LUMA).view(1, 3, 1)).sum(1, keepdim=True)
+    x = (grey + saturation.exp() * (x - grey)).clamp(TINY, 1.5) ** gamma.exp()
+    x = torch.where(x < 1, s_curve(x, contrast.exp()), x)
+    return display((linear(x) - haze).clamp(min=0) * (gains + gain).exp())
 
 
 def _conv(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -96,33 +158,57 @@ def identity_lut(grid: int) -> Tensor:
     return torch.stack([red, green, blue], -1)
 
 
-def first_bases(identity: Tensor, count: int) -> Tensor:
-    """[K, L, L, L, 3]: where the bases start: gain and gamma of each channel, contrast, saturation, noise."""
-    channels = torch.eye(3)
-    grey = (identity * identity.new_tensor(LUMA)).sum(-1, keepdim=True)
-    starts = [identity * channel for channel in channels]
-    starts += [4 * identity * (1 - identity) * channel for channel in channels]
-    starts.append(4 * identity * (1 - identity) * (2 * identity - 1))
-    starts.append(identity - grey)
-    starts.append((1 - identity) ** 2)
-    if count > len(starts):
-        starts.append(0.02 * torch.randn(count - len(starts), *identity.shape))
-    return torch.cat([start.reshape(-1, *identity.shape) for start in starts])[:count].clone()
+def s_curve(x: Tensor, slope: Tensor) -> Tensor:
+    """[0, 1] -> [0, 1], a straight line in log odds: `slope` in the middle, and 1 / slope undoes it."""
+    x = x.clamp(TINY, 1 - TINY)
+    up, down = x**slope, (1 - x) ** slope
+    return up / (up + down)
+
+
+def linear(x: Tensor) -> Tensor:
+    """sRGB display values -> linear light (IEC 61966-2-1)."""
+    return torch.where(x <= 0.04045, x / 12.92, ((x.clamp(min=0) + 0.055) / 1.055) ** 2.4)
+
+
+def display(x: Tensor) -> Tensor:
+    """Linear light -> sRGB display values (IEC 61966-2-1)."""
+    return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp(min=1e-6) ** (1 / 2.4) - 0.055)
 
 
 def statistics(x_B3HW: Tensor) -> Tensor:
-    """[B, 4Q + 6]: quantiles of red, green, blue and chroma; grey edge; grey world.
-
-    Grey edge: the mean of |gradient| is grey under white light (van de Weijer et al., TIP 2007).
-    """
+    """[B, KNOWN]: quantiles of red, green, blue, chroma and luma; logs of mean light and edges."""
     chroma = x_B3HW.amax(1, keepdim=True) - x_B3HW.amin(1, keepdim=True)
-    ordered = torch.cat([x_B3HW, chroma], 1).flatten(2).sort(-1).values
-    picks = [round(q * (ordered.shape[-1] - 1)) for q in QUANTILES]
-    quantiles = ordered[..., picks].flatten(1)
-    edges = (x_B3HW[..., 1:] - x_B3HW[..., :-1]).abs().mean((2, 3)) + 1e-3
-    means = x_B3HW.mean((2, 3)) + 1e-2
-    ratios = [(v / v.mean(1, keepdim=True)).log() for v in (edges, means)]
-    return torch.cat([4 * quantiles - 2, *ratios], 1)
+    luma = (x_B3HW * x_B3HW.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    ordered = sampled(torch.cat([x_B3HW, chroma, luma], 1)).flatten(2).sort(-1).values
+    picks = (torch.linspace(0.005, 0.995, QUANTILES) * (ordered.shape[-1] - 1)).round().long()
+    quantiles = ordered[..., picks.to(x_B3HW.device)].flatten(1)
+    return torch.cat([4 * quantiles - 2, means(x_B3HW) + 1], 1)
+
+
+def sampled(x_BCHW: Tensor) -> Tensor:
+    step = max(1, x_BCHW.shape[-1] // SAMPLED_PX)
+    return x_BCHW[..., ::step, ::step]
+
+
+def means(x_B3HW: Tensor) -> Tensor:
+    """[B, 3 * 5]: logs of Minkowski means of each channel's linear light, then of its differences.
+
+    Each is grey under white light, by one assumption or another (grey world, shades of grey, grey edge: van
+    de Weijer et al., TIP 2007), and another exposure or light adds to the logs.
+    """
+    light = linear(x_B3HW)
+    edges = light.diff(dim=-1).abs() + TINY
+    of = [(light, p) for p in MEANS] + [(edges, p) for p in EDGE_MEANS]
+    return torch.cat([(v.clamp(min=1e-3) ** p).mean((2, 3)).log() / p for v, p in of], 1)
+
+
+def histogram(x_B3HW: Tensor) -> Tensor:
+    """[B, BINS³]: the share of pixels at every colour, each pixel divided among the eight bins around it."""
+    places = sampled(x_B3HW).flatten(2).clamp(0, 1) * (BINS - 1)
+    bins = torch.arange(BINS, device=places.device)
+    red, green, blue = (1 - (places[..., None] - bins).abs()).clamp(min=0).unbind(1)  # [B, N, BINS]
+    green_red = (green[..., :, None] * red[..., None, :]).flatten(2)
+    return (blue.mT @ green_red).flatten(1) / places.shape[-1]
 
 
 def apply_luts(x_B3HW: Tensor, luts_BLLLC: Tensor) -> Tensor:

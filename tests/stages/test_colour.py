@@ -9,8 +9,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from jobs.train.colour import Damage, planckian, spoil
-from stages.colour import ColourSettings, Grade, apply_lut, leaning, without_bars, write_cube
+from jobs.train.damage import Damage, light_of, spoil
+from stages.colour import (
+    ColourSettings,
+    Grade,
+    apply_lut,
+    leaning,
+    likeness,
+    look,
+    without_bars,
+    write_cube,
+)
 from stages.nn.lut import LutNet, LutSettings, identity_lut
 from stages.nn.weights import Bundle, BundleError, open_bundle, save_model
 
@@ -31,18 +40,7 @@ def scene(seed: int = 0, size_px: int = 128) -> np.ndarray:
 
 
 def spoilt(picture: np.ndarray, stops: float = 0.0, kelvin: float = 6500.0) -> np.ndarray:
-    light = planckian(torch.tensor([kelvin])) / planckian(torch.tensor([6500.0]))
-    none, one = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
-    damage = Damage(
-        stops=stops * one,
-        light=light.view(1, 3, 1, 1),
-        haze=none,
-        gamma=one,
-        contrast=none,
-        saturation=one,
-        black=none,
-        white=none,
-    )
+    damage = Damage.none(1).but(stops=torch.full((1, 1, 1, 1), stops), light=light_of(torch.tensor([kelvin])))
     x = torch.from_numpy(picture.transpose(2, 0, 1).copy())[None].float() / 255
     return (255 * spoil(x, damage)[0]).round().to(torch.uint8).numpy().transpose(1, 2, 0)
 
@@ -56,8 +54,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A small network that grades at random, and visibly."""
     torch.manual_seed(0)
     net = LutNet(SMALL)
-    torch.nn.init.normal_(net.head[-1].weight, std=0.3)
-    torch.nn.init.normal_(net.head[-1].bias, std=0.1)
+    net.bases.data *= 0.3  # of noise: between the points of rougher ones, filters may differ
+    torch.nn.init.normal_(net.skip.weight, std=0.03)
+    torch.nn.init.normal_(net.head[-1].bias, std=0.3)
     uri = str(tmp_path_factory.mktemp("bundle"))
     save_model(uri, "colour", net.state_dict(), {"kind": "lut", "settings": SMALL.model_dump()})
     return open_bundle(uri)
@@ -91,7 +90,10 @@ def test_ffmpeg_reads_the_cube_file_as_apply_lut_does(bundle, tmp_path, interpol
     ours = apply_lut(frame, lut)
     theirs = through_ffmpeg(frame, tmp_path / "grade.cube", interpolation)
     assert np.abs(ours.astype(int) - frame).max() > 10  # else the comparison says nothing
-    assert np.abs(ours.astype(int) - theirs).max() <= 2
+    apart = np.abs(ours.astype(int) - theirs)
+    # Between the points the two ways differ where the LUT bends: there are only nine of them.
+    assert apart.max() <= (2 if interpolation == "trilinear" else 10)
+    assert apart.mean() < 1
 
 
 def test_the_cube_file_names_its_size_and_lists_red_first(tmp_path):
@@ -104,7 +106,7 @@ def test_the_cube_file_names_its_size_and_lists_red_first(tmp_path):
 
 def test_a_shot_gets_the_mean_of_what_its_frames_ask_for(bundle):
     grade = Grade(ColourSettings(), bundle)
-    frames = np.stack([scene(seed) for seed in range(3)])
+    frames = np.stack([scene(0), scene(1) // 2, spoilt(scene(2), kelvin=4000)])
     lut = grade.lut(frames)
     assert lut.shape == (9, 9, 9, 3)
     assert lut.dtype == np.float32
@@ -143,12 +145,47 @@ def test_strength_0_is_the_identity_and_strength_1_the_whole_correction(bundle):
     assert np.allclose(half, (none + whole) / 2, atol=1e-6)
 
 
-def test_shots_lean_towards_their_mean():
+def test_shots_that_look_alike_lean_towards_each_other_and_others_stay():
     luts = np.random.default_rng(0).random((3, 5, 5, 5, 3)).astype(np.float32)
-    assert np.array_equal(leaning(luts, 0), luts)
-    assert np.allclose(leaning(luts, 1), luts.mean(0), atol=1e-6)
-    assert np.allclose(leaning(luts, 0.3).mean(0), luts.mean(0), atol=1e-6)
-    assert leaning(luts, 0.3).std(0).mean() < 0.75 * luts.std(0).mean()
+    alike = np.array([[1, 0.9, 1e-4], [0.9, 1, 1e-4], [1e-4, 1e-4, 1]])
+    assert np.array_equal(leaning(luts, alike, 0), luts)
+    leant = leaning(luts, alike, 1)
+    assert leant.dtype == np.float32
+    assert np.abs(leant[0] - leant[1]).mean() < 0.1 * np.abs(luts[0] - luts[1]).mean()
+    assert np.allclose(leant[2], luts[2], atol=1e-3)
+
+
+def test_another_take_of_a_scene_looks_like_it_and_another_scene_does_not():
+    day, night = scene(0), (scene(0) * 0.2).astype(np.uint8)
+    takes = [day[None], np.roll(day, 40, axis=1)[None], night[None]]
+    alike = likeness(np.stack([look(take) for take in takes]))
+    assert np.allclose(np.diag(alike), 1)
+    assert alike[0, 1] > 0.9
+    assert alike[0, 2] < 0.01
+
+
+def test_a_cut_inside_a_scene_does_not_jump(bundle):
+    take = scene(0)
+    other = np.clip(take + np.array([6, 0, -6]), 0, 255).astype(np.uint8)
+    luts = {
+        agree: Grade(ColourSettings(agree=agree), bundle).luts([take[None], other[None]])
+        for agree in (0, 0.8)
+    }
+    apart = {agree: np.abs(a - b).mean() for agree, (a, b) in luts.items()}
+    assert apart[0.8] < 0.4 * apart[0]
+
+
+def test_a_shot_of_a_film_that_is_good_as_a_whole_is_touched_less_than_alone(bundle):
+    grade = Grade(ColourSettings(agree=0), bundle)
+    shots = [scene(seed)[None] for seed in range(3)] + [(scene(3) * 0.4).astype(np.uint8)[None]]
+    doubts = [grade.asked(shot)[-1].item() for shot in shots]
+    order = sorted(range(4), key=doubts.__getitem__)
+    surest, together = order[0], grade.luts(shots)
+    away = [
+        np.abs(lut - identity_lut(9).numpy()).mean() for lut in (together[surest], grade.lut(shots[surest]))
+    ]
+    assert away[0] < away[1]
+    assert np.allclose(grade.luts([shots[0]] * 2)[1], grade.lut(shots[0]), atol=1e-6)
 
 
 def test_kind_none_needs_no_model_and_changes_nothing():
@@ -164,6 +201,13 @@ def test_a_bundle_without_the_model_or_with_another_kind_says_so():
         Grade(ColourSettings(), Bundle("other", {"colour": {"kind": "curves"}}))
 
 
+def test_weights_of_another_version_say_so(bundle, tmp_path):
+    state = {name: tensor for name, tensor in bundle.state("colour").items() if not name.startswith("skip")}
+    save_model(str(tmp_path), "colour", state, {"kind": "lut", "settings": SMALL.model_dump()})
+    with pytest.raises(BundleError, match="of another version"):
+        Grade(ColourSettings(), open_bundle(str(tmp_path)))
+
+
 def test_strength_beyond_1_is_refused():
     with pytest.raises(ValidationError):
         ColourSettings(strength=1.5)
@@ -172,14 +216,14 @@ def test_strength_beyond_1_is_refused():
 def test_the_shipped_model_leaves_a_good_picture_nearly_alone(shipped):
     pictures = [scene(seed) for seed in range(4)]
     luts = [shipped.lut(picture[None]) for picture in pictures]
-    assert np.mean([psnr(apply_lut(p, lut), p) for p, lut in zip(pictures, luts, strict=True)]) > 27
+    assert np.mean([psnr(apply_lut(p, lut), p) for p, lut in zip(pictures, luts, strict=True)]) > 35
 
 
 def test_the_shipped_model_keeps_greys_grey_and_whites_apart(shipped):
     luts = [shipped.lut(scene(seed)[None]) for seed in range(4)]
     steps = np.arange(len(luts[0]))
     greys = np.stack([lut[steps, steps, steps] for lut in luts])
-    assert np.ptp(greys, axis=-1).mean() < 8 / 255
+    assert np.ptp(greys, axis=-1).mean() < 5 / 255
     assert (np.diff(greys.mean(-1), axis=-1) > 0).all()
 
 
