@@ -15,7 +15,12 @@ def main() -> None:
 
 @main.command()
 @click.argument("library")
-@click.argument("output")
+@click.argument("output", required=False)
+@click.option(
+    "--from-proxies",
+    is_flag=True,
+    help="LIBRARY is the OUTPUT of another run: score its videos again from their proxies.",
+)
 @click.option(
     "--target", metavar="LENGTH", help="Length of a reel: 60s, 1m30s, or a share of the video: 15%."
 )
@@ -38,7 +43,8 @@ def main() -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be done (videos, bytes, hours) and stop.")
 def highlights(
     library: str,
-    output: str,
+    output: str | None,
+    from_proxies: bool,
     target: str | None,
     min_clip: float | None,
     max_clip: float | None,
@@ -58,7 +64,14 @@ def highlights(
 
     LIBRARY and OUTPUT are folders or any fsspec URI (s3://bucket/prefix). Videos that OUTPUT holds already
     are left out. Exit code: 0 all done, 1 some failed, 2 could not start.
+
+    With --from-proxies no video is read and no reel is made: clips, scores and what would be chosen go to
+    OUTPUT, or to LIBRARY/rescored without one.
     """
+    if output is None:
+        if not from_proxies:
+            raise click.UsageError("Missing argument 'OUTPUT'.")
+        output = f"{library.rstrip('/')}/rescored"
     places: dict[str, object] = {
         "cut.target": target,
         "cut.min_clip_s": min_clip,
@@ -85,6 +98,7 @@ def highlights(
         address=address,
         dry_run=dry_run,
         retry_failed=retry_failed,
+        from_proxies=from_proxies,
     )
     sys.exit(job(options))
 
@@ -206,6 +220,66 @@ def label(output: str, liked: tuple[str, ...], disliked: tuple[str, ...]) -> Non
     except (LabelError, StorageError) as error:
         click.echo(f"reelmap: {error}", err=True)
         sys.exit(2)
+
+
+@main.command()
+@click.argument("output")
+@click.argument("video")
+@click.option("--out", required=True, metavar="DIR|FILE.mp4", help="A folder of PNGs, or one film.")
+@click.option("--bundle", metavar="URI", help="Bundle that made them; the one in the package by default.")
+@click.option("--square", is_flag=True, help="PNGs as they are stored, not in the video's shape.")
+def proxies(output: str, video: str, out: str, bundle: str | None, square: bool) -> None:
+    """Decode the stored proxies of VIDEO (an id, or a name) in OUTPUT, without the video itself.
+
+    PNGs are named by their time in seconds; a film has the same times. Exit code: 0 done, 2 not.
+    """
+    from jobs.proxies import proxies as job
+
+    sys.exit(job(output, video, out, bundle, square, click.echo))
+
+
+@main.command()
+@click.argument("video")
+@click.argument("out")
+@click.option(
+    "--effect",
+    "name",
+    required=True,
+    metavar="NAME",
+    help="whip, spin, ripple, twist, zoom or blur; spin+zoom is both at once.",
+)
+@click.option("--strength", type=click.FloatRange(0, 1), default=0.6, show_default=True, help="0: none.")
+@click.option(
+    "--every", type=float, metavar="SECONDS", help="One pulse in every so many seconds: 2 if not said."
+)
+@click.option("--at", metavar="TIMES", help="At these times instead: 1.5,0:42,1m3s.")
+@click.option("--cuts", is_flag=True, help="Over the cuts of the video instead, as transitions.")
+@click.option(
+    "--duration", type=float, default=0.8, show_default=True, metavar="SECONDS", help="Of each pulse."
+)
+@click.option("--bundle", metavar="URI", help="Model bundle; the one in the package by default.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it is there already.")
+def effect(
+    video: str,
+    out: str,
+    name: str,
+    strength: float,
+    every: float | None,
+    at: str | None,
+    cuts: bool,
+    duration: float,
+    bundle: str | None,
+    overwrite: bool,
+) -> None:
+    """Put an effect inside VIDEO and write it to OUT, an .mp4 of the same length with its sound in step.
+
+    Times count from the first picture. Exit code: 0 written, 2 not.
+    """
+    from jobs.effect import Options
+    from jobs.effect import effect as job
+
+    options = Options(video, out, name, strength, duration, every, at, cuts, bundle, overwrite)
+    sys.exit(job(options))
 
 
 @main.command()

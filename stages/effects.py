@@ -1,4 +1,4 @@
-"""GAN effects at full size: transitions between two clips, accents within one.
+"""GAN effects at full size: transitions between two clips, pulses within one (stages/pulses.py).
 
 in   a, b   uint8 [H, W, 3] RGB, a frame of the outgoing and of the incoming clip
 out         uint8 [H, W, 3] RGB
@@ -6,6 +6,8 @@ out         uint8 [H, W, 3] RGB
 The generator looks at a small copy and answers with small smooth fields (stages/nn/gan.py); here they are
 enlarged and the frame goes once through them. What is smeared is computed small, in linear light; what is
 not smeared is sampled from the full frame and stays sharp.
+
+Effects are named as in stages/nn/gan.py; "spin+zoom" is both at once.
 """
 
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from pydantic import Field, field_validator
 from stages.nn.device import pick_device
 from stages.nn.gan import EFFECTS, FARTHEST, NOISE, Cue, Generator, GeneratorSettings, arrived
 from stages.nn.weights import Bundle, BundleError
+from stages.pulses import AccentSettings
 from stages.settings import Settings
 
 # Short side of the copy that a smear is computed on: the longer the smear, the less is to be seen in it.
@@ -30,7 +33,7 @@ SMEARED_PX = 3.0
 SHORT_SMEAR_PX = 14.0  # so many pixels of the copy are well blurred in one pass
 MOST_TAPS = 10  # in each of two passes: the second one repeats the first one's smear end to end
 STILL_PX = 0.2  # movement that nobody sees
-ACCENT_PHASE = 0.3  # how far into a transition an accent goes, before it comes back
+ONE_RADIUS = 0.1  # defocus that varies by less is the same everywhere
 
 
 class EffectSettings(Settings):
@@ -38,15 +41,19 @@ class EffectSettings(Settings):
     transitions: tuple[str, ...] = ("zoom", "whip", "blur", "spin", "twist", "ripple")
     strength: float = Field(0.8, ge=0, le=1)
     transition_s: float = Field(0.5, ge=0, le=5)
+    accents: AccentSettings = Field(default_factory=AccentSettings)
+
+    @field_validator("accents")
+    @classmethod
+    def known_accent(cls, accents: AccentSettings) -> AccentSettings:
+        effect_names(accents.effect)
+        return accents
 
     @field_validator("transitions")
     @classmethod
     def known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = set(names) - set(EFFECTS)
-        if unknown:
-            raise ValueError(
-                f"no effect is called {', '.join(sorted(unknown))}: there are {', '.join(EFFECTS)}"
-            )
+        for name in names:
+            effect_names(name)
         return names
 
 
@@ -63,7 +70,7 @@ class Effects:
     """The effects model of a bundle. With kind "none" it needs no model: transitions are cross-fades."""
 
     def __init__(self, settings: EffectSettings, bundle: Bundle):
-        self.settings = settings
+        self.settings, self.accents = settings, settings.accents
         self.net = None if settings.kind == "none" else load_effects(bundle)
 
     def transition(
@@ -91,38 +98,78 @@ class Effects:
             return warped(b, warps[1])
         return mixed(warped(a, warps[0]), warped(b, warps[1]), share)
 
-    def accent(
+    def shown(
         self, frame: np.ndarray, effect: str, phase: float, strength: float | None = None, seed: int = 0
     ) -> np.ndarray:
-        """A short pulse of the effect on one clip, on a beat: there at phase 0.5, gone at 0 and at 1."""
-        if self.net is None or phase <= 0 or phase >= 1:
+        """A frame by itself: `phase` 0 is the clean frame, up to 0.5 the way out, from -0.5 the way in."""
+        if self.net is None or phase == 0:
             return frame.copy()
-        pulse = ACCENT_PHASE * float(np.sin(np.pi * phase)) ** 2
-        return warped(frame, self._fields([frame], [pulse], effect, strength, seed)[0][0])
+        return warped(frame, self._fields([frame], [phase], effect, strength, seed)[0][0])
 
     @torch.inference_mode()
     def _fields(
         self, frames: list[np.ndarray], phases: list[float], effect: str, strength: float | None, seed: int
     ) -> tuple[list[Warp], np.ndarray]:
         """One warp for each frame, and the share of the incoming clip [G, G]: the outgoing clip's mix."""
-        if effect not in EFFECTS:
-            raise ValueError(f"no effect is called {effect}: there are {', '.join(EFFECTS)}")
-        count, device = len(frames), self.net.effects.weight.device
-        size_px, (height, width) = self.net.settings.picture_px, frames[0].shape[:2]
+        device, size_px = self.net.effects.weight.device, self.net.settings.picture_px
+        height, width = frames[0].shape[:2]
         small = np.stack([cv2.resize(f, (size_px, size_px), interpolation=cv2.INTER_AREA) for f in frames])
-        noise = torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, NOISE)).float()
+        x = torch.from_numpy(small).to(device).permute(0, 3, 1, 2).float() / 255
         amount = self.settings.strength if strength is None else strength
-        cue = Cue(
-            effect=torch.full((count,), EFFECTS.index(effect)).to(device),
-            strength=torch.full((count,), float(amount)).to(device),
-            phase=torch.tensor(phases).float().clamp(-FARTHEST, FARTHEST).to(device),
-            aspect=torch.full((count,), width / height).to(device),
-            noise=noise.expand(count, -1).to(device),
-        )
-        fields = self.net(torch.from_numpy(small).to(device).permute(0, 3, 1, 2).float() / 255, cue)
-        share = arrived(fields.arrival[:1], torch.tensor(phases[:1], device=device))[0, 0].cpu().numpy()
-        parts = (fields.camera, fields.local, fields.radius[:, 0])
-        return [Warp(*(part[i].cpu().numpy() for part in parts)) for i in range(count)], share
+        warps: list[Warp] = []
+        shares = []
+        for name in effect_names(effect):
+            fields = self.net(x, asked(name, phases, amount, width / height, seed, device))
+            shares.append(arrived(fields.arrival[:1], torch.tensor(phases[:1], device=device))[0, 0])
+            parts = [part.cpu().numpy() for part in (fields.camera, fields.local, fields.radius[:, 0])]
+            found = [Warp(*(part[i] for part in parts)) for i in range(len(frames))]
+            warps = [both(*ab, width / height) for ab in zip(warps, found, strict=True)] if warps else found
+        return warps, torch.stack(shares).mean(0).cpu().numpy()
+
+
+def effect_names(effect: str) -> tuple[str, ...]:
+    """("spin", "zoom") of "spin+zoom". Raises ValueError for what there is not."""
+    names = tuple(name.strip() for name in effect.split("+"))
+    if unknown := [name for name in names if name not in EFFECTS]:
+        raise ValueError(f"no effect is called {', '.join(unknown)}: there are {', '.join(EFFECTS)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{effect}: each effect once")
+    return names
+
+
+def asked(
+    effect: str,
+    phases: list[float],
+    strength: float,
+    aspect: float,
+    seed: int,
+    device: torch.device | None = None,
+) -> Cue:
+    """One effect at several phases; the seed varies it (centre, direction, wavelength)."""
+    count = len(phases)
+    noise = torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, NOISE)).float()
+    return Cue(
+        effect=torch.full((count,), EFFECTS.index(effect), device=device),
+        strength=torch.full((count,), float(strength), device=device),
+        phase=torch.tensor(phases, device=device).float().clamp(-FARTHEST, FARTHEST),
+        aspect=torch.full((count,), aspect, device=device),
+        noise=noise.expand(count, -1).to(device),
+    )
+
+
+def both(outer: Warp, inner: Warp, aspect: float) -> Warp:
+    """The picture through `inner`, and that through `outer`: source = inner(outer(place))."""
+    grid = outer.radius.shape[0]
+    place = places(grid, aspect)
+    camera, local = [], []
+    for b, a, flow_b, flow_a in zip(outer.camera, inner.camera, outer.local, inner.local, strict=True):
+        camera.append(np.hstack([a[:, :2] @ b[:, :2], (a[:, :2] @ b[:, 2] + a[:, 2])[:, None]]))
+        x, y = np.einsum("ij,jyx->iyx", b, place) + flow_b
+        # The cells of the grid in which the inner flow is looked up.
+        at = [((way + 1) * grid / 2 - 0.5).astype(np.float32) for way in (x / aspect, y)]
+        carried = [cv2.remap(f, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for f in flow_a]
+        local.append(np.einsum("ij,jyx->iyx", a[:, :2], flow_b) + np.stack(carried))
+    return Warp(np.stack(camera), np.stack(local), np.hypot(outer.radius, inner.radius))
 
 
 def load_effects(bundle: Bundle) -> Generator:
@@ -151,14 +198,16 @@ def mixed(a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:
 def warped(frame: np.ndarray, warp: Warp) -> np.ndarray:
     """The frame as seen through the fields; the frame's edges mirror."""
     height, width = frame.shape[:2]
-    smear = smears(warp, width / height)
+    path = paths(warp, width / height)
+    smear = path + 2 * warp.radius
     heavy = smear.max() > 2 * HEAVY_SMEAR  # the height is 2 units
     shrink = max(1.0, min(height, width) / (HEAVY_PX if heavy else LIGHT_PX))
-    smear_px = smear * height / 2 / shrink
+    unit = height / 2 / shrink
+    smear_px = smear * unit
     if smear_px.max() < SMEARED_PX / 2:
         return sharp(frame, warp, (0, 0, width, height))
     size = (round(width / shrink), round(height / shrink))
-    soft = smeared(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), warp, float(smear_px.max()))
+    soft = smeared(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), warp, float(path.max()) * unit)
     soft = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
     weight = np.clip(2 * smear_px / SMEARED_PX - 1, 0, 1)
     if weight.min() == 1:
@@ -170,13 +219,17 @@ def warped(frame: np.ndarray, warp: Warp) -> np.ndarray:
     return soft
 
 
-def smears(warp: Warp, aspect: float) -> np.ndarray:
-    """[G, G]: length of each point's path while the shutter is open, and the width of its disc."""
-    grid = warp.radius.shape[0]
-    axis = (2 * np.arange(grid, dtype=np.float32) + 1) / grid - 1
-    place = np.stack([*np.broadcast_arrays(axis * aspect, axis[:, None]), np.ones((grid, grid), np.float32)])
+def paths(warp: Warp, aspect: float) -> np.ndarray:
+    """[G, G]: length of each point's path while the shutter is open."""
+    place = places(warp.radius.shape[0], aspect)
     path = np.einsum("ij,jyx->iyx", warp.camera[2] - warp.camera[0], place) + warp.local[2] - warp.local[0]
-    return np.hypot(path[0], path[1]) + 2 * warp.radius
+    return np.hypot(path[0], path[1])
+
+
+def places(grid: int, aspect: float) -> np.ndarray:
+    """[3, G, G]: (x, y, 1) of the grid's points."""
+    axis = (2 * np.arange(grid, dtype=np.float32) + 1) / grid - 1
+    return np.stack([*np.broadcast_arrays(axis * aspect, axis[:, None]), np.ones((grid, grid), np.float32)])
 
 
 def sharp(frame: np.ndarray, warp: Warp, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -196,25 +249,23 @@ def sharp(frame: np.ndarray, warp: Warp, box: tuple[int, int, int, int]) -> np.n
     return cv2.remap(frame, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
-def smeared(small: np.ndarray, warp: Warp, smear_px: float) -> np.ndarray:
-    """Mean of the light along each pixel's path and over its disc.
+def smeared(small: np.ndarray, warp: Warp, path_px: float) -> np.ndarray:
+    """Mean of the light over each pixel's disc and along its path, of which the longest is path_px.
 
     A long path takes two passes of n taps: the first smears the source by an n-th of the path, the second
     puts n of these end to end. n x n taps for the price of 2n.
     """
     height, width = small.shape[:2]
-    short = smear_px <= SHORT_SMEAR_PX
-    taps = int(np.clip(np.ceil(smear_px / 2.5 if short else np.sqrt(smear_px / 1.5)), 2, MOST_TAPS))
+    short = path_px <= SHORT_SMEAR_PX
+    taps = int(np.clip(np.ceil(path_px / 2.5 if short else np.sqrt(path_px / 1.5)), 2, MOST_TAPS))
     opened, middle, shut = (in_pixels(camera, width, height) for camera in warp.camera)
     half, bend = (shut - opened) / 2, (shut + opened) / 2 - middle
     # The first pass works on the source: the path there is that of the output, seen from where it lands.
     back = np.vstack([cv2.invertAffineTransform(middle), (0, 0, 1)])
-    rest, speed, radius = np.eye(2, 3), half @ back, None
-    if max(np.abs(warp.local).max(), warp.radius.max()) * height / 2 > STILL_PX:
+    rest, speed = np.eye(2, 3), half @ back
+    if np.abs(warp.local).max() * height / 2 > STILL_PX:
         flow = np.stack([[enlarged(part, width, height) for part in parts] for parts in warp.local])
         flow *= height / 2
-        if warp.radius.max() * height / 2 > STILL_PX:
-            radius = enlarged(warp.radius, width, height) * (height / 2)
         own = (flow[2] - flow[0]) / 2
         rest, middle, half, bend, speed = (
             planes(m, width, height) for m in (rest, middle, half, bend, speed)
@@ -222,23 +273,19 @@ def smeared(small: np.ndarray, warp: Warp, smear_px: float) -> np.ndarray:
         bend = bend + (flow[2] + flow[0]) / 2 - flow[1]
         middle, half, speed = middle + flow[1], half + own, speed + own
     light = np.square(small, dtype=np.float32)
+    if warp.radius.max() * height / 2 > STILL_PX:
+        light = defocused(light, warp.radius * height / 2)
     if not short:
-        near = (rest + t / taps * speed for t in times(taps))
-        light = mean_along(light, near, taps, radius, taps**-0.5)
-    far = (middle + t * half + t * t * bend for t in times(taps))
-    light = mean_along(light, far, taps, radius, 1.0)
+        light = mean_along(light, (rest + t / taps * speed for t in times(taps)), taps)
+    light = mean_along(light, (middle + t * half + t * t * bend for t in times(taps)), taps)
     return np.sqrt(light, out=light).round().astype(np.uint8)
 
 
-def mean_along(
-    light: np.ndarray, path: Iterator[np.ndarray], taps: int, radius: np.ndarray | None, disc: float
-) -> np.ndarray:
+def mean_along(light: np.ndarray, path: Iterator[np.ndarray], taps: int) -> np.ndarray:
     """Mean of float32 [H, W, 3] seen through each step of a path: matrices [2, 3], or maps [2, H, W]."""
     height, width = light.shape[:2]
     total = np.zeros_like(light)
-    for step, point in zip(path, sunflower(taps), strict=True):
-        if radius is not None:
-            step = np.stack([axis + (disc * shift) * radius for axis, shift in zip(step, point, strict=True)])
+    for step in path:
         if step.ndim == 2:
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             total += cv2.warpAffine(light, step, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT)
@@ -248,16 +295,27 @@ def mean_along(
     return total
 
 
+def defocused(light: np.ndarray, radius_px: np.ndarray) -> np.ndarray:
+    """Mean over each pixel's disc; where the radii [G, G] differ, between the least and the largest disc."""
+    least, most = float(radius_px.min()), float(radius_px.max())
+    if most - least < ONE_RADIUS * most:
+        return blurred(light, float(radius_px.mean()))
+    weight = np.clip(enlarged((radius_px - least) / (most - least), *light.shape[1::-1]), 0, 1)
+    return cv2.blendLinear(blurred(light, least), blurred(light, most), 1 - weight, weight)
+
+
+def blurred(light: np.ndarray, radius_px: float) -> np.ndarray:
+    """Seen through a round aperture, its edge smooth."""
+    reach = int(np.ceil(radius_px))
+    axis = np.arange(-reach, reach + 1)
+    disc = np.clip(radius_px + 0.5 - np.hypot(axis, axis[:, None]), 0, 1).astype(np.float32)
+    # The Fourier transform of a large kernel leaves rounding errors, and their root must be taken.
+    return np.maximum(cv2.filter2D(light, -1, disc / disc.sum(), borderType=cv2.BORDER_REFLECT), 0)
+
+
 def times(taps: int) -> list[float]:
     """Of the taps, over the exposure: -1 to 1."""
     return [(2 * tap + 1) / taps - 1 for tap in range(taps)]
-
-
-def sunflower(taps: int) -> list[list[float]]:
-    """(x, y) of points of the unit disc (Vogel 1979), in an order that no direction of it follows."""
-    order = (np.arange(taps) * (3 if taps % 3 else 5 if taps % 5 else 7)) % taps
-    angle, radius = 2.39996323 * order, np.sqrt((order + 0.5) / taps)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).tolist()
 
 
 def in_pixels(camera: np.ndarray, width: int, height: int) -> np.ndarray:

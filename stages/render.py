@@ -28,6 +28,7 @@ from stages.encode import Chapter, Form, ReelWriter, choose_encoder, write_jpeg
 from stages.failure import Failed
 from stages.mastering import Level, MasterSettings, master
 from stages.picture import BT709, HDR, Look, colours_of, finish, from_rgb, shown_size, to_rgb
+from stages.pulses import AccentSettings, ShowsEffects, accents, pulsed
 from stages.settings import Settings
 from stages.timeline import Slot, lay_out, output_rate
 from stages.tonemap import write_tone_map
@@ -54,7 +55,9 @@ class GradesShots(Protocol):
         """u8[n, S, S, 3] per shot -> f32[L, L, L, 3] per shot."""
 
 
-class MakesTransitions(Protocol):
+class MakesEffects(ShowsEffects, Protocol):
+    accents: AccentSettings
+
     def transition(
         self,
         a: np.ndarray,
@@ -74,7 +77,7 @@ class Render:
         self,
         settings: RenderSettings,
         grade: GradesShots | None,
-        effects: MakesTransitions | None,
+        effects: MakesEffects | None,
         limits: LimitSettings = LimitSettings(),
     ):
         self.settings, self.grade, self.effects, self.limits = settings, grade, effects, limits
@@ -98,13 +101,15 @@ class _Reel:
 
     def __init__(self, render: Render, row: dict[str, Any], folder: Path):
         self.settings, self.limits, self.row, self.folder = render.settings, render.limits, row, folder
-        self.grade = render.grade
+        self.grade, self.effects = render.grade, render.effects
         self.blend = render.effects.transition if render.effects else dissolve
         probe = row["probe"]
         self.source_fps = Fraction(probe["fps_exact"])
         self.fps = output_rate(self.source_fps)
         self.slots = lay_out(row["edits"], self.fps)
         self.clips = {clip["clip"]: clip for clip in row["clips"]}
+        wanted = render.effects.accents if render.effects else AccentSettings()
+        self.accents = accents(self.slots, self.clips, self.fps, wanted)
         self.best = max(self.slots, key=lambda slot: self.clips[slot.clip]["score"])
         width, height = shown_size(probe["width"], probe["height"], self.settings.max_height)
         self.look = Look(width, height, probe["rotation"] or 0, bool(probe["interlaced"]))
@@ -173,7 +178,9 @@ class _Reel:
 
     def _finished(self, slot: Slot) -> Iterator[av.VideoFrame]:
         shot = self.clips[slot.clip]["shot"]
-        return finish(self._span(slot), replace(self.look, cube=self.cubes.get(shot)))
+        frames = finish(self._span(slot), replace(self.look, cube=self.cubes.get(shot)))
+        accent = self.accents.get(slot.clip)
+        return pulsed(frames, [accent], self.effects) if accent else frames
 
     def _write(self, path: Path, slots: Sequence[Slot], poster: _Poster | None) -> Level | None:
         """One file from slots that begin at 0; the level of its sound."""

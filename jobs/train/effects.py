@@ -6,6 +6,7 @@ the simulation, then the picture itself: reconstruction plus a patch critic (hin
 frame, what was asked for, and either the simulated or the generated picture.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from jobs.train.loop import LoopSettings, Run, main
-from jobs.train.photos import crops, photos, split
+from jobs.train.loop import LoopSettings, Run, TrainingError, main
+from jobs.train.photos import PICTURES, crops, photos, split
+from jobs.train.timelines import digest
 from stages.nn.gan import (
     EFFECTS,
     FARTHEST,
@@ -42,6 +44,8 @@ from stages.nn.gan import (
 
 WHIP, SPIN, RIPPLE, TWIST, ZOOM, BLUR = range(len(EFFECTS))
 LUMA = (0.2126, 0.7152, 0.0722)  # BT.709
+# Of the gain. With less, errors of large movements count too little: they cost the picture most.
+LITTLE = 0.25
 
 
 class Train(LoopSettings):
@@ -61,7 +65,8 @@ class Train(LoopSettings):
 
 
 def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    pictures, held_out = split(photos(str(run.part(settings.photos))))
+    seen, held_out = split(read(run.part(settings.photos)))
+    pictures = [picture for _, picture in seen]
     net, critic = Generator(settings.net).to(run.device), Critic().to(run.device)
     if run.start:
         net.load_state_dict(run.start.state("effects"))
@@ -91,15 +96,31 @@ def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]
             run.log(step=step + 1, **{name: float(np.mean(values)) for name, values in logged.items()})
             logged.clear()
     net = average.module
-    quality = measure(net.eval(), critic.eval(), held_out, settings.picture_px)
+    quality = measure(net.eval(), critic.eval(), [picture for _, picture in held_out], settings.picture_px)
     run.log(**{name: value for name, value in quality.items() if isinstance(value, float)})
     card = {
         "kind": "gan",
         "settings": settings.net.model_dump(),
-        "trained": {"pictures": {settings.photos: len(pictures)}, "effects": list(EFFECTS)},
+        "trained": {
+            "pictures": {settings.photos: len(pictures)},
+            "files": {settings.photos: sorted(sha256 for sha256, _ in seen if sha256)},
+            "effects": list(EFFECTS),
+        },
         "quality": quality,
     }
     return net.state_dict(), card
+
+
+def read(folder: Path) -> list[tuple[str, np.ndarray]]:
+    """Every picture with the hash of its file, in the order of names; those of a table have none."""
+    found = []
+    for path in sorted(folder.rglob("*"), key=str):
+        if path.suffix.lower() in PICTURES:
+            try:
+                found.append((digest(path), photos(str(path))[0]))
+            except TrainingError:
+                continue  # no picture, whatever its name says
+    return found or [("", picture) for picture in photos(str(folder))]
 
 
 def adversarial_step(
@@ -162,9 +183,9 @@ def mixed(shown: Tensor, fields: Fields, cue: Cue) -> Tensor:
 
 
 def fields_loss(fields: Fields, x: Tensor, cue: Cue) -> Tensor:
-    """Charbonnier distance of the fields, each relative to how much is to move."""
+    """Charbonnier distance of the fields, relative to how much is to move but where that is little."""
     truth = true_fields(x, cue, fields.local.shape[-1])
-    scale = (1 / (gain(cue) + 0.05))[:, None, None, None, None]
+    scale = (1 / (gain(cue) + LITTLE))[:, None, None, None, None]
     place = coordinates(cue.aspect, 8)
     homogeneous = torch.cat([place, torch.ones_like(place[:, :1])], 1)
     rigid = torch.einsum("btij,bjyx->btiyx", fields.camera - truth.camera, homogeneous)
@@ -187,21 +208,30 @@ def true_fields(x: Tensor, cue: Cue, grid: int) -> Fields:
     )
 
 
-def simulate(x: Tensor, cue: Cue, taps: int = 16) -> Tensor:
-    """The picture [B, 3, S, S] as the simulated camera sees it: every point of the path is exact."""
-    centre, place = centres(cue)[..., None, None], coordinates(cue.aspect, x.shape[-1])
-    around = place - centre
+def simulate(x: Tensor, *cues: Cue, taps: int = 16) -> Tensor:
+    """The picture [B, 3, H, W] as the simulated camera sees it: every point of the path is exact.
+
+    Of several cues, the picture goes through the last one first.
+    """
+    aspect = cues[0].aspect
+    disc_B = torch.stack([defocus(cue) for cue in cues]).square().sum(0).sqrt()
     places = []
     for t, disc in tap_points(taps, x.device):
-        time = cue.phase * (1 + SHUTTER * t)
-        pan, matrix = rigid(cue, time).split([2, 4], -1)
-        turned = torch.einsum("bij,bjyx->biyx", matrix.unflatten(-1, (2, 2)), around)
-        flow = whirl(cue, time, around)
-        local = flow[:, :1] * around + flow[:, 1:] * torch.stack([-around[:, 1], around[:, 0]], 1)
-        places.append(
-            place + turned + pan[..., None, None] + local + defocus(cue)[:, None, None, None] * disc
-        )
-    return gather(x, cue.aspect, places)
+        place = coordinates(aspect, *x.shape[-2:])
+        for cue in cues:
+            place = moved(place, cue, cue.phase * (1 + SHUTTER * t))
+        places.append(place + disc_B[:, None, None, None] * disc)
+    return gather(x, aspect, places)
+
+
+def moved(place: Tensor, cue: Cue, time: Tensor) -> Tensor:
+    """Where the simulated camera looks for the points `place` [B, 2, H, W] at a time."""
+    around = place - centres(cue)[..., None, None]
+    pan, matrix = rigid(cue, time).split([2, 4], -1)
+    turned = torch.einsum("bij,bjyx->biyx", matrix.unflatten(-1, (2, 2)), around)
+    flow = whirl(cue, time, around)
+    local = flow[:, :1] * around + flow[:, 1:] * torch.stack([-around[:, 1], around[:, 0]], 1)
+    return place + turned + pan[..., None, None] + local
 
 
 def ease(phase: Tensor) -> Tensor:

@@ -188,10 +188,12 @@ def centres(cue: Cue) -> Tensor:
     return CENTRE * cue.noise[:, :2] * half
 
 
-def coordinates(aspect_B: Tensor, grid: int) -> Tensor:
-    """[B, 2, G, G]: (x, y) of the cells' middles."""
-    axis = (2 * torch.arange(grid, device=aspect_B.device) + 1) / grid - 1
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
+def coordinates(aspect_B: Tensor, rows: int, columns: int | None = None) -> Tensor:
+    """[B, 2, rows, columns]: (x, y) of the cells' middles; a square of cells unless columns are given."""
+    down, across = (
+        (2 * torch.arange(count, device=aspect_B.device) + 1) / count - 1 for count in (rows, columns or rows)
+    )
+    y, x = torch.meshgrid(down, across, indexing="ij")
     return torch.stack([x, y]) * torch.stack([aspect_B, torch.ones_like(aspect_B)], -1)[..., None, None]
 
 

@@ -8,7 +8,19 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from stages.effects import Effects, EffectSettings, Warp, bounds, enlarged, in_pixels, planes, warped
+from jobs.train.effects import simulate
+from stages.effects import (
+    Effects,
+    EffectSettings,
+    Warp,
+    asked,
+    bounds,
+    defocused,
+    enlarged,
+    in_pixels,
+    planes,
+    warped,
+)
 from stages.nn.gan import EFFECTS, Cue, Generator, GeneratorSettings, render
 from stages.nn.weights import Bundle, BundleError, open_bundle, save_model
 
@@ -23,6 +35,12 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(float) - b).mean())
+
+
+def spread(light: np.ndarray, middle: int) -> float:
+    """Standard deviation along x of the light [H, W, 3] around a column."""
+    part = light[:, middle - 40 : middle + 40, 0].sum(0)
+    return float(np.sqrt((part * (np.arange(80) - 40.0) ** 2).sum() / part.sum()))
 
 
 @pytest.fixture(scope="module")
@@ -84,20 +102,58 @@ def test_no_effect_shows_black_beyond_the_edges(shipped, effect):
 
 
 @pytest.mark.parametrize("effect", EFFECTS)
-def test_a_weak_accent_keeps_the_frame_sharp(shipped, effect):
+def test_a_weak_effect_keeps_the_frame_sharp(shipped, effect):
     frame = cv2.GaussianBlur(
         np.random.default_rng(0).integers(0, 256, (1080, 1920, 3)).astype(np.uint8), (0, 0), 1.5
     )
-    shown = shipped.accent(frame, effect, 0.5, strength=0.02)
+    shown = shipped.shown(frame, effect, 0.3, strength=0.02)
     detail = [cv2.Laplacian(x, cv2.CV_32F)[100:-100, 100:-100].var() for x in (frame, shown)]
     assert detail[1] > 0.6 * detail[0]
 
 
-def test_an_accent_comes_and_goes(shipped):
+def test_a_frame_by_itself_moves_more_the_farther_it_is_on_its_way(shipped):
     frame = picture(180, 320)
-    assert np.array_equal(shipped.accent(frame, "zoom", 0.0), frame)
-    assert np.array_equal(shipped.accent(frame, "zoom", 1.0), frame)
-    assert difference(shipped.accent(frame, "zoom", 0.5), frame) > 3
+    assert np.array_equal(shipped.shown(frame, "zoom", 0.0), frame)
+    for way in (1, -1):
+        steps = [difference(shipped.shown(frame, "zoom", way * phase), frame) for phase in (0.05, 0.2, 0.4)]
+        assert steps == sorted(steps)
+        assert steps[-1] > 3
+
+
+def test_two_effects_at_once_are_the_one_seen_through_the_other(shipped):
+    """Against the exact simulation of both; the names' order is the order of the cameras."""
+    frame = picture(180, 320)
+    for names in ("spin+zoom", "ripple+twist", "blur+whip"):
+        cues = [asked(name, [0.35], 0.8, 320 / 180, 3) for name in names.split("+")]
+        x = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
+        true = 255 * simulate(x, *cues, taps=48)[0].permute(1, 2, 0).numpy()
+        both = shipped.shown(frame, names, 0.35, 0.8, seed=3)
+        assert difference(both, true) < 4, names
+        for name in names.split("+"):
+            alone = shipped.shown(frame, name, 0.35, 0.8, seed=3)
+            assert difference(both, true) < 0.7 * difference(alone, true), (names, name)
+
+
+def test_a_transition_may_be_of_two_effects(shipped):
+    a, b = picture(90, 160, 1), picture(90, 160, 2)
+    steps = [shipped.transition(a, b, "spin+zoom", phase) for phase in np.linspace(0, 1, 61)]
+    assert np.array_equal(steps[0], a)
+    assert np.array_equal(steps[-1], b)
+    assert max(difference(x, y) for x, y in pairwise(steps)) < 0.3 * difference(a, b)
+
+
+def test_defocus_is_a_disc_and_where_the_radii_differ_each_place_has_its_own():
+    light = np.zeros((120, 200, 3), np.float32)
+    light[60, 50] = light[60, 150] = 1
+    even = np.full((32, 32), 8.0, np.float32)
+    wider = np.broadcast_to(np.linspace(4, 16, 32, dtype=np.float32), (32, 32))
+    # Along one axis the light of a disc has the standard deviation radius / 2.
+    assert [2 * spread(defocused(light, even), middle) for middle in (50, 150)] == pytest.approx(
+        [8, 8], abs=0.5
+    )
+    left, right = (2 * spread(defocused(light, wider), middle) for middle in (50, 150))
+    assert 5 < left < right - 3 < 13
+    assert defocused(np.ones((40, 60, 3), np.float32), np.full((32, 32), 9.0)) == pytest.approx(1, abs=1e-4)
 
 
 def test_strength_0_is_a_plain_fade(effects):
@@ -158,7 +214,7 @@ def test_kind_none_fades_without_a_model():
     effects = Effects(EffectSettings(kind="none"), Bundle("empty", {}))
     a, b = np.zeros((20, 30, 3), np.uint8), np.full((20, 30, 3), 200, np.uint8)
     assert np.abs(effects.transition(a, b, "whip", 0.5).astype(int) - 100).max() <= 1
-    assert np.array_equal(effects.accent(a, "whip", 0.5), a)
+    assert np.array_equal(effects.shown(a, "whip", 0.5), a)
 
 
 def test_what_cannot_work_says_why(effects):
@@ -167,8 +223,11 @@ def test_what_cannot_work_says_why(effects):
         effects.transition(a, a, "wipe", 0.5)
     with pytest.raises(ValueError, match="two frames of one size"):
         effects.transition(a, picture(90, 120), "whip", 0.5)
-    with pytest.raises(ValidationError, match="no effect is called wipe"):
-        EffectSettings(transitions=("wipe",))
+    with pytest.raises(ValueError, match="each effect once"):
+        effects.shown(a, "whip+whip", 0.5)
+    for wrong in ({"transitions": ("spin+wipe",)}, {"accents": {"clips": 1, "effect": "wipe"}}):
+        with pytest.raises(ValidationError, match="no effect is called wipe"):
+            EffectSettings.model_validate(wrong)
     with pytest.raises(BundleError, match="has no effects model"):
         Effects(EffectSettings(), Bundle("empty", {}))
     with pytest.raises(BundleError, match="of kind shader"):

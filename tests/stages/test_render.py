@@ -11,6 +11,7 @@ from stages.container import open_source
 from stages.encode import choose_encoder
 from stages.failure import Failed
 from stages.probe import describe
+from stages.pulses import AccentSettings
 from stages.render import Render, RenderSettings
 from stages.timeline import lay_out, output_rate
 from tests.media import (
@@ -142,6 +143,8 @@ def test_variable_rate_shows_what_was_on_show(tmp_path):
 
 def test_frames_shared_by_two_clips_come_from_the_effect_and_no_others_do(tmp_path):
     class Recorder:
+        accents = AccentSettings()
+
         def __init__(self):
             self.calls = []
 
@@ -162,6 +165,28 @@ def test_frames_shared_by_two_clips_come_from_the_effect_and_no_others_do(tmp_pa
     assert shown == [*range(3, 36), *range(64, 88), *range(103, 130)]
     assert len(shown) == 37 + 30 + 30 - 13
     assert row["reel"]["duration_s"] == pytest.approx(84 / 30)
+
+
+def test_an_accent_is_on_the_strongest_moment_of_the_best_clip_alone(tmp_path):
+    class Whitening:
+        accents = AccentSettings(clips=1, length_s=0.2)
+
+        def shown(self, frame, effect, phase, strength=None, seed=0):
+            assert (effect, seed) == ("zoom", 1)
+            return 255 - (255 - frame) // 4
+
+        def transition(self, a, b, effect, phase, strength=None, seed=0):
+            raise AssertionError("there are only cuts")
+
+    facts = make_video(tmp_path / "a.mp4")
+    with open_source(facts.uri) as source:
+        row = {"uri": facts.uri, "probe": describe(source), **edit_list(facts, [(3, 20), (27, 57)])}
+    for clip in row["clips"]:
+        clip["thumbnail_s"] = float(facts.times_s[40])
+    (tmp_path / "out").mkdir()
+    reel = Render(CLEAR, None, Whitening())(row, tmp_path / "out")["files"]["reel.mp4"]
+    light = np.array([picture[20:].min() for picture in read_pictures(reel)])
+    assert np.flatnonzero(light > 150).tolist() == [17 + 40 - 27 + k for k in (-2, -1, 0, 1, 2)]
 
 
 def test_a_reel_of_many_clips_does_not_drift(tmp_path):
