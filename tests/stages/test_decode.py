@@ -265,7 +265,11 @@ def moving(folder: Path, speed: float, fps: int = 30) -> float:
 
 
 def crossing(
-    folder: Path, place: Callable[[float], float], fps: int = 30, cut_s: float = 99
+    folder: Path,
+    place: Callable[[float], float],
+    fps: int = 30,
+    cut_s: float = 99,
+    settings: DecodeSettings = SHORT_SHARDS,
 ) -> dict[str, Any]:
     """The shard of 3 s of a bright square at `place` picture widths; from cut_s on before another grey."""
     path = folder / f"{uuid.uuid4()}.mp4"
@@ -278,7 +282,7 @@ def crossing(
             picture[60:110, left : left + 50] = 200
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         out.mux(stream.encode())
-    return whole(path)
+    return whole(path, settings)
 
 
 def test_motion_grows_with_speed_and_hardly_depends_on_the_frame_rate(tmp_path: Path) -> None:
@@ -293,6 +297,19 @@ def test_what_moves_in_bursts_is_told_from_what_moves_evenly_as_far(tmp_path: Pa
     even = crossing(tmp_path, lambda time_s: 0.2 * time_s)
     bursts = crossing(tmp_path, lambda time_s: 0.1 * (time_s // 0.5 + max(0.0, time_s % 0.5 - 0.3) / 0.2))
     assert np.median(bursts["motion_std"]) > 3 * np.median(even["motion_std"])
+
+
+@pytest.mark.parametrize("fps", [1, 8])
+def test_bursts_are_seen_however_often_the_video_is_sampled(tmp_path: Path, fps: int) -> None:
+    settings = DecodeSettings(fps=fps)
+    even, bursts = (
+        np.median(crossing(tmp_path, place, settings=settings)["motion_std"])
+        for place in (
+            lambda time_s: 0.2 * time_s,
+            lambda time_s: 0.1 * (time_s // 0.5 + max(0.0, time_s % 0.5 - 0.3) / 0.2),
+        )
+    )
+    assert bursts > 3 * even
 
 
 def test_a_cut_is_no_burst(tmp_path: Path) -> None:
