@@ -17,7 +17,8 @@ def net(kind: str = "lstm", shape: ScorerShape = SHAPE) -> ScorerNet:
 
 def video(steps: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(steps, 16, generator=generator).half(), torch.randn(steps, 6, generator=generator)
+    features = torch.randn(steps, 16, generator=generator).half()
+    return features, torch.randn(steps, len(SIGNALS), generator=generator)
 
 
 @pytest.mark.parametrize("kind", CELLS)
