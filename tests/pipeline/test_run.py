@@ -62,7 +62,13 @@ class Flow:
         self.planned: list[set[str]] = []
 
     def build(
-        self, todo: pa.Table, _settings: object, _plan: object, publish: Publish, _reporter: object
+        self,
+        todo: pa.Table,
+        _settings: object,
+        _plan: object,
+        publish: Publish,
+        _reporter: object,
+        _archive: str | None,
     ) -> SimpleNamespace:
         self.planned.append({Path(uri).name for uri in todo["uri"].to_pylist()})
         attempt = self.script.pop(0) if self.script else Attempt()
