@@ -53,9 +53,8 @@ def timeline(seed: int, taste: bool = True) -> tuple[Timeline, np.ndarray]:
         looks += np.outer(shows == LIKED, WAVES) + np.outer(shows == DISLIKED, FACES)
     features = np.repeat(looks, 6, 0) + 0.05 * rng.normal(size=(120, WIDTH))
     motion = np.repeat(np.where(action, 0.04, 0.02) * rng.lognormal(0, 0.3, 20), 6)
-    made = Timeline(
-        features.astype(np.float16), motion.astype(np.float32), np.empty(0, np.float32), action.repeat(6)
-    )
+    moved = motion.astype(np.float32)
+    made = Timeline(features.astype(np.float16), moved, moved / 5, np.empty(0, np.float32), action.repeat(6))
     return made, shows.repeat(6).astype(np.int8)
 
 
@@ -210,7 +209,7 @@ def output(tmp_path: Path) -> str:
     for name in ("kept", "gone", "changed"):
         make_video(library / f"{name}.mp4", seconds=LENGTH_S, fps=10, shots=2)
     spans = [
-        row | {"start_s": start, "end_s": start + LENGTH_S / 2, "liked": start > 0}
+        row | {"start_s": start, "end_s": start + LENGTH_S / 2, "liked": start == 0}
         for row in list_library(str(library)).select(["video_id", "uri"]).to_pylist()
         for start in (0.0, LENGTH_S / 2)
     ]
