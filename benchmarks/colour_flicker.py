@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from benchmarks.colour_methods import MAPS, Map, difference
-from jobs.train.timelines import SUFFIXES, digest
+from jobs.train.timelines import VIDEO_SUFFIXES, digest
 from stages.colour import ColourSettings, Grade, apply_lut
 from stages.container import LIBAV_ERRORS, open_source
 from stages.cutter import frames_from
@@ -46,7 +46,8 @@ def static_scenes(folders: list[Path], most: int) -> list[Scene]:
     In the order of their hashes: by name, all could be of one camera.
     """
     found: list[Scene] = []
-    files = [path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    paths = (path for folder in folders for path in folder.rglob("*"))
+    files = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES]
     for path in sorted(files, key=digest):
         if len(found) == most:
             break

@@ -12,6 +12,8 @@ import numpy as np
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
+from jobs.train.psnr import psnr_of
+
 Map = Callable[[np.ndarray], np.ndarray]
 
 GAMMA = 2.2
@@ -99,9 +101,8 @@ CLASSICAL = (*MAPS, "clahe")
 
 def scores(picture: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """PSNR in dB (at most 60: what is identical has none), SSIM, mean CIEDE2000."""
-    error = np.square(picture.astype(np.float64) - truth).mean() / 255**2
     return {
-        "psnr": float(-10 * np.log10(max(error, 1e-6))),
+        "psnr": psnr_of(picture, truth),
         "ssim": float(structural_similarity(picture, truth, channel_axis=2, data_range=255)),
         "de2000": difference(picture, truth),
     }

@@ -28,8 +28,9 @@ from PIL import Image, ImageDraw
 
 from benchmarks.colour import photos_of, rounded, spread, unseen
 from benchmarks.effects_critic import told_apart
-from benchmarks.effects_measures import Perceptual, detail, gmsd, psnr, simulated, smoothness, ssim
+from benchmarks.effects_measures import Perceptual, detail, gmsd, simulated, smoothness, ssim
 from benchmarks.effects_rivals import ffmpeg, opencv
+from jobs.train.psnr import psnr_of
 from stages.effects import Effects, EffectSettings, asked, effect_names
 from stages.nn import cnn
 from stages.nn.gan import EFFECTS
@@ -135,12 +136,12 @@ def near(effects: Effects, photos: list[np.ndarray], effect: str, perceptual: Pe
             cues = [asked(name, [phase], strength, aspect, i) for name in effect_names(effect)]
             true, made = simulated(photo, *cues), effects.shown(photo, effect, phase, strength, i)
             row = {
-                "psnr": psnr(made, true),
+                "psnr": psnr_of(made, true),
                 "ssim": ssim(made, true),
                 "gmsd": gmsd(made, true),
                 "perceptual": perceptual(made, true),
             }
-            row |= {"detail": detail(made) / max(detail(true), 1e-6), "untouched_psnr": psnr(photo, true)}
+            row |= {"detail": detail(made) / max(detail(true), 1e-6), "untouched_psnr": psnr_of(photo, true)}
             rows.append(row | {"untouched_perceptual": perceptual(photo, true)})
     return mean_of(rows) | {"lowest_psnr": min(row["psnr"] for row in rows)}
 

@@ -31,11 +31,6 @@ def simulated(picture: np.ndarray, *cues: Cue) -> np.ndarray:
     return (255 * shown[0]).round().byte().permute(1, 2, 0).numpy()
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """dB, at most 60: what is identical has none."""
-    return float(-10 * np.log10(max(np.square(a.astype(np.float64) - b).mean() / 255**2, 1e-6)))
-
-
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
     return float(structural_similarity(a, b, channel_axis=2, data_range=255))
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline import labels, schema, storage, tables
+from pipeline import labels, storage
+from pipeline.videos import VideoError, Videos
 from pipeline.wording import clock, tenths
 
 COLUMNS = ("video", "start", "end")
 # Reports and players show whole seconds: a span up to the end may be written as a little more than that.
 ROUNDING_S = 1.0
-SHOWN = 5  # of the videos that a name may mean
 
 
 class LabelError(Exception):
@@ -41,44 +41,13 @@ class Line:
     liked: bool
 
 
-class Videos:
-    """The videos of an OUTPUT by their names. Of several versions of a file the newest result counts."""
-
-    def __init__(self, output: str):
-        columns = ["video_id", "uri", "status", "duration_s", "published_at"]
-        rows = tables.read(output, "videos", columns).sort_by("published_at").to_pylist()
-        if not rows:
-            raise LabelError(f"there are no results of reelmap in {storage.shown(output)}")
-        self.by_uri: dict[str, dict[str, Any]] = {row["uri"]: row for row in rows}
-        self.by_name: dict[str, list[str]] = {}
-        for uri in self.by_uri:
-            self.by_name.setdefault(uri.rsplit("/", 1)[-1], []).append(uri)
-
-    def find(self, name: str) -> dict[str, Any]:
-        """The row of the video that is called so. Raises ValueError in words."""
-        tail = name.removeprefix("./")
-        found = [name] if name in self.by_uri else []
-        found = found or [
-            uri for uri in self.by_name.get(tail.rsplit("/", 1)[-1], []) if uri.endswith(f"/{tail}")
-        ]
-        if not found:
-            raise ValueError(f"no video is called {name or '(nothing)'}")
-        if len(found) > 1:
-            some = ", ".join(storage.shown(uri) for uri in sorted(found)[:SHOWN])
-            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-            raise ValueError(
-                f"{name} may be any of {len(found)} videos ({some}{more}): write more of its path"
-            )
-        row = self.by_uri[found[0]]
-        if row["status"] != schema.OK:
-            raise ValueError(f"{name} has no clips: it was {row['status']}")
-        return row
-
-
 def label(output: str, liked: tuple[str, ...], disliked: tuple[str, ...], say: Callable[[str], None]) -> None:
     """Writes what the files say; without files, lists what is labelled. Raises LabelError or StorageError."""
     output = storage.absolute(output)
-    videos = Videos(output)
+    try:
+        videos = Videos(output)
+    except VideoError as error:
+        raise LabelError(str(error)) from error
     if not liked and not disliked:
         show(labels.read(output), say)
         return

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline import storage
-from pipeline.proxies import ProxyError, check_codec, find_video, frames_of, open_decoder, read_proxies, rgb
+from pipeline.proxies import ProxyError, check_codec, frames_of, open_decoder, read_proxies, rgb
+from pipeline.videos import VideoError, Videos
 from stages.nn.entropy import CodecError
 from stages.nn.weights import BundleError, open_bundle
 
@@ -36,7 +37,7 @@ def proxies(
     output, out = storage.absolute(output), storage.absolute(out)
     try:
         bundle = open_bundle(bundle_uri)
-        stored = read_proxies(output, find_video(output, video))
+        stored = read_proxies(output, Videos(output).find(video))
         check_codec(stored, bundle)
         decoded = (rgb(part, stored.colour) for part in frames_of(stored, open_decoder(bundle)))
         frames = zip(stored.times_s.tolist(), (frame for part in decoded for frame in part), strict=True)
@@ -45,7 +46,7 @@ def proxies(
             write_mp4(frames, shape, out)
         else:
             write_pngs(frames, None if square else shape, out)
-    except (ProxyError, BundleError, CodecError, storage.StorageError) as error:
+    except (ProxyError, VideoError, BundleError, CodecError, storage.StorageError) as error:
         say(f"reelmap: {error}")
         return COULD_NOT
     span = f"{stored.times_s[0]:.1f} s to {stored.times_s[-1]:.1f} s"

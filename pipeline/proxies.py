@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from pipeline import schema, storage, tables
+from pipeline import storage, tables
 from stages.compress import Decompress
 from stages.nn.codec import sections
 from stages.nn.weights import Bundle, BundleError
@@ -35,24 +35,6 @@ class Proxies:
     @property
     def size_bytes(self) -> int:
         return sum(map(len, self.codes))
-
-
-def find_video(output: str, name: str) -> dict[str, Any]:
-    """The row in `videos` of a video id, or of a URI or the end of one. Raises ProxyError."""
-    rows = tables.read(output, "videos").to_pylist()
-    if not rows:
-        raise ProxyError(f"there are no results of reelmap in {storage.shown(output)}")
-    found = [row for row in rows if row["video_id"] == name]
-    found = found or [row for row in rows if f"/{row['uri']}".endswith(f"/{name}")]
-    if not found:
-        raise ProxyError(f"{storage.shown(output)} has no video {name}: `reelmap report` lists them")
-    if len(found) > 1:
-        ids = ", ".join(row["video_id"] for row in found[:5])
-        raise ProxyError(f"{name} may be any of {len(found)} videos: give the id of one of them ({ids})")
-    (row,) = found
-    if row["status"] != schema.OK:
-        raise ProxyError(f"{name} has no proxies: it was {row['status']}")
-    return row
 
 
 def read_proxies(output: str, video: dict[str, Any], newest: pa.Table | None = None) -> Proxies:

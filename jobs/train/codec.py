@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from jobs.train.loop import LoopSettings, Run, main
 from jobs.train.photos import crops, photos, split
 from jobs.train.rate_distortion import bd_rate, curve, ours, pillow
+from jobs.train.timelines import VIDEO_SUFFIXES
 from stages.container import LIBAV_ERRORS, open_source
 from stages.failure import Dropped, Failed
 from stages.nn.codec import Codec, build_codec, restore, storable
@@ -27,7 +28,6 @@ from stages.nn.transforms import PATCH, Bottleneck
 from stages.nn.weights import Bundle
 
 Frames = list[np.ndarray]
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 VARIANCE = 0.06  # of photographs, in 0..1
 FULL_PRECISION_FROM = 0.92  # share of the steps after which no more bf16
 

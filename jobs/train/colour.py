@@ -18,6 +18,7 @@ from jobs.train.damage import Damage, draw, remedies, spoil
 from jobs.train.good import Good, apart, good_pictures, varied
 from jobs.train.loop import LoopSettings, Run, main
 from jobs.train.photos import crops
+from jobs.train.psnr import psnr
 from stages.colour import ColourSettings
 from stages.nn.lut import QUANTILES, REACH, LutNet, LutSettings, apply_luts, reversals, roughness, trust
 
@@ -228,10 +229,6 @@ def measure(net: LutNet, held_out: list[np.ndarray], each: int = 4) -> dict[str,
         "graded_psnr_db": float(np.mean(graded)),
         "grey_tinge_of_255": 255 * float(np.mean(tinge)),
     }
-
-
-def psnr(x: Tensor, target: Tensor) -> Tensor:
-    return -10 * (x - target).square().mean((1, 2, 3)).clamp(min=1e-6).log10()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from stages.nn.lut import LUMA, REACH, display, linear, s_curve
+from stages.nn.light import LUMA, display, linear, luma
+from stages.nn.lut import REACH, s_curve
 
 DAYLIGHT_KELVIN = 6500.0
 
@@ -62,7 +63,7 @@ def spoil(good: Tensor, damage: Damage) -> Tensor:
     x = x * (1 - damage.haze) + damage.airlight * damage.haze
     x = s_curve(display(x.clamp(0, 1)), damage.render)
     x = s_curve(x**damage.gamma, damage.contrast)
-    grey = (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    grey = luma(x)
     x = grey + damage.saturation * (x - grey)
     return damage.black + (1 - damage.black - damage.white) * x.clamp(0, 1)
 

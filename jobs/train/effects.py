@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from jobs.train.loop import LoopSettings, Run, TrainingError, main
 from jobs.train.photos import PICTURES, crops, photos, split
+from jobs.train.psnr import psnr
 from jobs.train.timelines import digest
 from stages.nn.gan import (
     EFFECTS,
@@ -41,9 +42,9 @@ from stages.nn.gan import (
     render,
     tap_points,
 )
+from stages.nn.light import luma
 
 WHIP, SPIN, RIPPLE, TWIST, ZOOM, BLUR = range(len(EFFECTS))
-LUMA = (0.2126, 0.7152, 0.0722)  # BT.709
 # Of the gain. With less, errors of large movements count too little: they cost the picture most.
 LITTLE = 0.25
 
@@ -279,13 +280,12 @@ def arrival(x: Tensor, cue: Cue, around: Tensor) -> Tensor:
     grid = around.shape[-1]
     distance = around.square().sum(1, keepdim=True).sqrt()
     reach = distance / (1 + cue.aspect.square()).sqrt()[:, None, None, None]
-    luma = (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    luma = F.adaptive_avg_pool2d(F.adaptive_avg_pool2d(luma, grid // 2), grid)
+    bright = F.adaptive_avg_pool2d(F.adaptive_avg_pool2d(luma(x), grid // 2), grid)
     #                          whip  spin  ripple twist zoom  blur
     start = reach.new_tensor([0.50, 0.50, 0.33, 0.45, 0.46, 0.50])[cue.effect][:, None, None, None]
     spread = reach.new_tensor([0.0, 0.0, 0.34, 0.10, 0.08, 0.0])[cue.effect][:, None, None, None]
     key = reach.new_tensor([0.04, 0.04, 0.06, 0.06, 0.04, 0.12])[cue.effect][:, None, None, None]
-    late = start + spread * reach + key * (0.5 - luma)
+    late = start + spread * reach + key * (0.5 - bright)
     return late.clamp(0.5 - 0.95 * REACH, 0.5 + 0.95 * REACH)
 
 
@@ -319,10 +319,6 @@ def measure(
         "flow_error_px_at_1080p": 540 * float(np.mean(error)),
         "critic_margin": float(np.mean(margin)),
     }
-
-
-def psnr(x: Tensor, target: Tensor) -> Tensor:
-    return -10 * (x - target).square().mean((1, 2, 3)).clamp(min=1e-6).log10()
 
 
 if __name__ == "__main__":

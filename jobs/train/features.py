@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from jobs.train.loop import LoopSettings, Run, TrainingError, main
-from jobs.train.timelines import SUFFIXES, decode_file
+from jobs.train.timelines import VIDEO_SUFFIXES, decode_file
 from stages.failure import Dropped, Failed
 from stages.nn.cnn import FeatureNet, compact
 
@@ -247,7 +247,7 @@ def top1(net: FeatureNet, head: nn.Linear, images: Tensor, labels: Tensor, size:
 def action_clips(run: Run) -> list[tuple[str, np.ndarray]]:
     """Class and FRAMES_PER_CLIP pictures uint8 [8, 256, 256, 3] of every video of the action classes."""
     clips = []
-    for path in sorted(p for p in run.part("action").rglob("*") if p.suffix.lower() in SUFFIXES):
+    for path in sorted(p for p in run.part("action").rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES):
         try:
             frames = np.concatenate([row["frames"] for row in decode_file(path)])
         except (Failed, Dropped) as error:

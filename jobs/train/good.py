@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jobs.train.codec import VIDEO_SUFFIXES, video_frames
+from jobs.train.codec import video_frames
 from jobs.train.photos import PICTURES, photos
 from jobs.train.run import Run, TrainingError
-from jobs.train.timelines import HASH_DIGITS
+from jobs.train.timelines import HASH_DIGITS, VIDEO_SUFFIXES
 from stages.filesystem import open_filesystem
-from stages.nn.lut import LUMA
+from stages.nn.light import luma
 
 EVERY, SETTLES, JUDGES = 8, 3, 7  # of every 8 files, those of these numbers are held out
 FRAMES = 16  # of a video
@@ -106,11 +106,11 @@ def tinted(good: Tensor) -> Tensor:
     """Hues turned about grey, colours stronger or weaker, all of it brighter or darker: by a little."""
     turn, vivid, bright = (2 * torch.rand(3, len(good), 1, 1, 1, device=good.device) - 1).unbind()
     # A turn about the axis of greys (Rodrigues), on what is left of a colour without its grey.
-    grey = (good * good.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    grey = luma(good)
     chroma = good - good.mean(1, keepdim=True)
     across = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)
     chroma = torch.exp(VIVID * vivid) * (torch.cos(HUE * turn) * chroma + torch.sin(HUE * turn) * across)
-    turned = grey + chroma - (chroma * good.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    turned = grey + chroma - luma(chroma)
     return turned.clamp(0, 1) ** torch.exp(BRIGHT * bright)
 
 

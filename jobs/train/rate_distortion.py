@@ -19,6 +19,7 @@ from PIL import Image
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
+from jobs.train.psnr import psnr_of
 from stages.nn import codec as nn_codec
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli, Bovik, 2003
@@ -62,7 +63,7 @@ def measure(picture: np.ndarray, codec: Codec) -> Point:
     height, width = picture.shape[:2]
     return Point(
         bpp=8 * len(data) / (height * width),
-        psnr_db=psnr(picture, decoded),
+        psnr_db=psnr_of(picture, decoded, LOSSLESS_DB),
         ms_ssim=ms_ssim(planes(picture), planes(decoded)).item()
         if min(height, width) >= MS_SSIM_LEAST_PX
         else math.nan,
@@ -86,12 +87,6 @@ def mean(points: Sequence[Point]) -> Point:
         encode_ms=fmean(point.encode_ms for point in points),
         decode_ms=fmean(point.decode_ms for point in points),
     )
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """dB over all three channels."""
-    mse = np.square(a.astype(np.float64) - b).mean()
-    return LOSSLESS_DB if mse == 0 else float(10 * np.log10(255**2 / mse))
 
 
 def planes(picture: np.ndarray) -> Tensor:

@@ -27,7 +27,7 @@ from jobs.train.taste import TasteSettings
 from jobs.train.timelines import (
     RATE_HZ,
     SPLIT_SEED,
-    SUFFIXES,
+    VIDEO_SUFFIXES,
     Clip,
     Timeline,
     cached,
@@ -287,7 +287,7 @@ def measure(net: ScorerNet, timelines: list[tuple[Tensor, ...]]) -> dict[str, An
 def spread(run: Run, net: ScorerNet, extract: ExtractFeatures, features_key: str) -> dict[str, float]:
     """Of each whole video, how far importance reaches from its 5th to its 95th percentile."""
     reach = {}
-    for path in sorted(p for p in run.part("videos").iterdir() if p.suffix.lower() in SUFFIXES):
+    for path in sorted(p for p in run.part("videos").iterdir() if p.suffix.lower() in VIDEO_SUFFIXES):
         try:
             timeline = whole(cached(run, path, extract, features_key))
         except (Failed, Dropped) as error:

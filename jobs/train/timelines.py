@@ -31,7 +31,7 @@ from stages.probe import probe
 from stages.score import loudness_at, steady, within_shots
 
 RATE_HZ = 2.0
-SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts"}
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts")
 MIN_SAMPLES = 3
 # Raise it when decoding or features come out differently for the same files and weights.
 CACHE_VERSION = 5
@@ -126,7 +126,7 @@ def labelled(root: Path) -> Iterator[tuple[Path, str, str]]:
 
     The order and the names decide the split: training and benchmark both come here.
     """
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
+    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()):
         group = path.parent.name if path.parent != root else path.stem
         yield path, path.relative_to(root.parent).as_posix(), group
 

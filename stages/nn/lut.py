@@ -24,13 +24,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.nn.light import display, linear, luma
 from stages.settings import Settings
 
 QUANTILES = 17  # of every channel
 BINS = 8  # a side of the joint histogram
 # Quantiles and histogram are of a grid of about so many pixels a side: of all, they cost more than layers do.
 SAMPLED_PX = 24
-LUMA = (0.2126, 0.7152, 0.0722)  # BT.709
 # Of the distance to white that a colour has, at least this share stays: what was not white never is.
 HEADROOM = 0.1
 # Likewise above black; less, because haze has to go down to it.
@@ -141,7 +141,7 @@ def develop(x_B3N: Tensor, controls_BC: Tensor) -> Tensor:
     )
     gains, gain = values[:, -GAINS:-1], values[:, -1:]
     x = (x_B3N - black) * white.exp()
-    grey = (x * x.new_tensor(LUMA).view(1, 3, 1)).sum(1, keepdim=True)
+    grey = luma(x)
     x = (grey + saturation.exp() * (x - grey)).clamp(TINY, 1.5) ** gamma.exp()
     x = torch.where(x < 1, s_curve(x, contrast.exp()), x)
     return display((linear(x) - haze).clamp(min=0) * (gains + gain).exp())
@@ -165,21 +165,10 @@ def s_curve(x: Tensor, slope: Tensor) -> Tensor:
     return up / (up + down)
 
 
-def linear(x: Tensor) -> Tensor:
-    """sRGB display values -> linear light (IEC 61966-2-1)."""
-    return torch.where(x <= 0.04045, x / 12.92, ((x.clamp(min=0) + 0.055) / 1.055) ** 2.4)
-
-
-def display(x: Tensor) -> Tensor:
-    """Linear light -> sRGB display values (IEC 61966-2-1)."""
-    return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp(min=1e-6) ** (1 / 2.4) - 0.055)
-
-
 def statistics(x_B3HW: Tensor) -> Tensor:
     """[B, KNOWN]: quantiles of red, green, blue, chroma and luma; logs of mean light and edges."""
     chroma = x_B3HW.amax(1, keepdim=True) - x_B3HW.amin(1, keepdim=True)
-    luma = (x_B3HW * x_B3HW.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    ordered = sampled(torch.cat([x_B3HW, chroma, luma], 1)).flatten(2).sort(-1).values
+    ordered = sampled(torch.cat([x_B3HW, chroma, luma(x_B3HW)], 1)).flatten(2).sort(-1).values
     picks = (torch.linspace(0.005, 0.995, QUANTILES) * (ordered.shape[-1] - 1)).round().long()
     quantiles = ordered[..., picks.to(x_B3HW.device)].flatten(1)
     return torch.cat([4 * quantiles - 2, means(x_B3HW) + 1], 1)

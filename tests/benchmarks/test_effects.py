@@ -10,8 +10,9 @@ from click.testing import CliRunner
 
 from benchmarks.effects import main
 from benchmarks.effects_critic import told_apart
-from benchmarks.effects_measures import Perceptual, detail, gmsd, psnr, simulated, smoothness
+from benchmarks.effects_measures import Perceptual, detail, gmsd, simulated, smoothness
 from benchmarks.effects_rivals import FILTERS, ffmpeg, opencv
+from jobs.train.psnr import psnr_of
 from stages.effects import asked
 from stages.nn import cnn
 from stages.nn.gan import EFFECTS, Generator, GeneratorSettings
@@ -29,7 +30,7 @@ def test_every_measure_is_perfect_for_the_same_picture_and_worse_the_more_it_is_
     picture = photo()
     perceptual = Perceptual(cnn.load(open_bundle(bundle), "compact"))
     blurred = [cv2.GaussianBlur(picture, (0, 0), sigma) for sigma in (0.8, 2.5)]
-    assert psnr(picture, picture) == 60
+    assert psnr_of(picture, picture) == 60
     assert gmsd(picture, picture) == perceptual(picture, picture) == 0
     for measure in (gmsd, perceptual):
         assert 0 < measure(picture, blurred[0]) < measure(picture, blurred[1])
@@ -41,7 +42,7 @@ def test_opencv_makes_the_same_effect_and_ffmpeg_one_of_its_own(effect):
     picture = photo()
     cue = asked(effect, [0.4], 0.8, 1.5, 1)
     made = opencv(picture.shape[:2], cue)(picture)
-    assert psnr(made, simulated(picture, cue)) > psnr(picture, simulated(picture, cue)) + 8
+    assert psnr_of(made, simulated(picture, cue)) > psnr_of(picture, simulated(picture, cue)) + 8
     shown = list(ffmpeg(effect, picture, 2))
     assert len(shown) == 2
     assert np.abs(shown[0].astype(int) - picture).mean() > 2

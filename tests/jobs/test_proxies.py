@@ -95,7 +95,7 @@ def test_a_film_has_the_times_of_the_frames_and_the_shape_of_the_video(
 
 @pytest.mark.parametrize(
     ("video", "words"),
-    [("other", "has no video other"), ("failed", "it was failed"), ("bare", "no proxies of")],
+    [("other", "no video is called other"), ("failed", "it was failed"), ("bare", "no proxies of")],
 )
 def test_a_video_without_proxies_is_named_with_the_reason(
     archive: Path, bundle: str, tmp_path: Path, video: str, words: str

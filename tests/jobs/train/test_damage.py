@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from jobs.train.damage import FAULTS, Damage, draw, light_of, planckian, remedies, spoil
-from stages.nn.lut import LUMA, develop
+from stages.nn.light import LUMA
+from stages.nn.lut import develop
 
 PICTURE = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
 

@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from stages.nn.light import display, linear
 from stages.nn.lut import (
     CONTROLS,
     LutNet,
     LutSettings,
     apply_luts,
     develop,
-    display,
     histogram,
     identity_lut,
-    linear,
     means,
     reversals,
     roughness,
