@@ -91,6 +91,20 @@ def segment(cuts_s: np.ndarray, start_s: float, end_s: float, min_s: float, max_
     return clips
 
 
+def lit(times: np.ndarray, luma: np.ndarray, start_s: float, end_s: float, least_s: float) -> tuple:
+    """The span without black samples at its ends, as fades leave them; whole if that were under least_s.
+
+    A cut stands somewhere inside a fade, so without this a reel flashes black between its clips.
+    """
+    first, last = np.searchsorted(times, [start_s - 1e-6, end_s - 1e-6])
+    shown = first + np.flatnonzero(luma[first:last] >= BLACK_LUMA)
+    if not len(shown):
+        return start_s, end_s
+    start = start_s if shown[0] == first else float(times[shown[0]])
+    end = end_s if shown[-1] == last - 1 else float(times[shown[-1] + 1])
+    return (start, end) if end - start >= least_s else (start_s, end_s)
+
+
 def choose(score: np.ndarray, seconds: np.ndarray, budget_s: float) -> np.ndarray:
     """Indices of the chosen clips, in time order: 0/1 knapsack on score x seconds.
 
@@ -146,6 +160,10 @@ class Cut:
         # Twice the minimum leaves room to trim a clip and still meet the target.
         max_s = min(settings.max_clip_s, max(2 * settings.min_clip_s, settings.max_share * target_s))
         spans = segment(row["cuts_s"], start_s, row["duration_s"], settings.min_clip_s, max_s)
+        spans = [
+            (shot, *lit(row["times_s"], row["luma"], start_s, end_s, settings.min_clip_s))
+            for shot, start_s, end_s in spans
+        ]
         clips = [self._clip(row, number, *span) for number, span in enumerate(spans)]
         edits = self._edits(clips, target_s)
         explain(clips, {edit["clip"] for edit in edits})

@@ -12,6 +12,7 @@ from stages.cut import (
     choose,
     discounted,
     explain,
+    lit,
     reel_seconds,
     segment,
     target_seconds,
@@ -170,6 +171,24 @@ def test_black_clips_are_left_out() -> None:
     done = Cut(CutSettings(target="10s"), (), 0.0)(row)
     assert all(edit["source_start_s"] >= 20 for edit in done["edits"])
     assert done["clips"][0]["why"] == "black picture"
+
+
+def test_clips_begin_and_end_where_there_is_something_to_see() -> None:
+    times = np.arange(0, 10, 0.5)
+    luma = np.where((times >= 1.5) & (times < 7.5), 0.4, 0.01)
+    assert lit(times, luma, 0.0, 10.0, 1.2) == (1.5, 7.5)
+    assert lit(times, luma, 2.2, 5.1, 1.2) == (2.2, 5.1)
+    assert lit(times, luma, 7.0, 10.0, 1.2) == (7.0, 10.0)  # half a second is no clip
+    assert lit(times, luma, 8.0, 10.0, 1.2) == (8.0, 10.0)
+
+
+def test_reel_of_a_film_that_fades_shows_no_black() -> None:
+    rng = np.random.default_rng(8)
+    row = scored(60.0, [10, 20, 30, 40, 50], rng)
+    row["luma"][row["times_s"] % 10 < 1.5] = 0.0
+    for edit in Cut(CutSettings(target="20s"), ("zoom",), 0.5)(row)["edits"]:
+        shown = (row["times_s"] >= edit["source_start_s"]) & (row["times_s"] < edit["source_end_s"])
+        assert (row["luma"][shown] > 0).all()
 
 
 def test_trimming_keeps_the_seam_of_a_run_closed() -> None:
