@@ -24,7 +24,7 @@ from stages.saliency import SaliencySettings
 from stages.score import ScoreSettings
 
 # Raise it when the code changes what comes out for the same settings and weights.
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 
 
 class ConfigError(ValueError):
