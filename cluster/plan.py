@@ -1,6 +1,6 @@
 """How large each pool is, from what the cluster has: the only place that knows sizes and resources."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
@@ -8,8 +8,10 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 # Of a logical CPU. The sum over a whole plan stays far below what a cluster has, so that no operator starves;
 # the pool sizes below are what bounds the load on the real cores.
 LIGHT, HEAVY = 0.1, 0.25
-# Without a bound Ray Data would start the actor that a video kills again and again, for ever.
-RETRIES = 2
+# Of a block whose worker died. A row that kills it is set aside after two deaths (pipeline/suspects.py); the
+# neighbours in its block or queue must outlive several such rows. Without a bound, Ray Data would start an
+# actor that cannot live again and again, for ever.
+RETRIES = 20
 IN_FLIGHT = 2  # the shard at work and the next one
 
 
@@ -28,12 +30,16 @@ class Plan:
     threads: int  # of torch and of the encoder, in each look and render actor
 
     def tasks(self, size: int) -> dict[str, Any]:
-        return {"compute": TaskPoolStrategy(size), "num_cpus": LIGHT}
+        return {"compute": TaskPoolStrategy(size), "num_cpus": LIGHT, "max_retries": RETRIES}
 
     def actors(self, size: int, num_gpus: float = 0.0) -> dict[str, Any]:
         strategy = ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=IN_FLIGHT)
         options = {"compute": strategy, "num_cpus": HEAVY, "max_task_retries": RETRIES}
         return options | ({"num_gpus": num_gpus} if num_gpus else {})
+
+    def alone(self) -> "Plan":
+        """The same plan, one row at a time in each pool: for videos that may be what killed their workers."""
+        return replace(self, probe=1, decode=1, look=1, score=1, render=1, publish_rows=1)
 
     @property
     def gpu_share(self) -> float:

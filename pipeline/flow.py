@@ -22,11 +22,12 @@ from ray.data import DataContext, Dataset
 
 from cluster.plan import Plan
 from pipeline.config import Settings
-from pipeline.guard import Guard, Stage
+from pipeline.guard import Bounds, Guard, Stage
 from pipeline.progress import Reporter
 from pipeline.publish import Publish, upload
 from pipeline.recall import Recall
 from pipeline.rows import DECODED, GATHERED, LOOKED, RENDERED, SCORED, SHARDS
+from pipeline.suspects import Witness
 from stages.colour import Grade
 from stages.compress import Compress
 from stages.cut import Cut
@@ -50,6 +51,7 @@ def build(
     plan: Plan,
     publish: Publish,
     reporter: Reporter,
+    witness: Witness,
     archive: str | None = None,
 ) -> Dataset:
     """The whole run as one lazy dataset; consuming it does the work. `todo` has the schema rows.LISTED.
@@ -57,9 +59,14 @@ def build(
     archive   the OUTPUT of another run, whose proxies are looked at in place of the videos
     """
     configure()
+    guard = partial(Guard, reporter=reporter, witness=witness)
+    limits = settings.limits
+    reading = partial(guard, bounds=Bounds(limits.stall_timeout_s, limits.max_memory_bytes))
+    # A large reel takes what it takes.
+    rendering = partial(guard, bounds=Bounds(limits.stall_timeout_s))
     # Workers that only decode get no more than they need: the whole settings would import torch there.
-    probe_video = partial(probe, limits=settings.limits, shard_s=settings.decode.shard_s)
-    decode_shard = partial(decode, settings=settings.decode, limits=settings.limits)
+    probe_video = partial(probe, limits=limits, shard_s=settings.decode.shard_s)
+    decode_shard = partial(decode, settings=settings.decode, limits=limits)
     # A block is probed row by row by one task: small blocks, so that many headers are read at once.
     step = math.ceil(len(todo) / LISTING_BLOCKS)
     listing = [todo.slice(start, step) for start in range(0, len(todo), step)]
@@ -67,22 +74,23 @@ def build(
     if archive:
         look = plan.actors(plan.look, plan.gpu_share)
         ds = ds.repartition(target_num_rows_per_block=1)
-        ds = _actors(ds, "look", make_recall, (settings, archive, plan.threads), GATHERED, reporter, look)
-        ds = _actors(ds, "score", make_score, (settings,), SCORED, reporter, plan.actors(plan.score))
+        ds = _actors(ds, "look", make_recall, (settings, archive, plan.threads), GATHERED, guard, look)
+        ds = _actors(ds, "score", make_score, (settings,), SCORED, guard, plan.actors(plan.score))
         return published(ds, publish, plan)
-    ds = _tasks(ds, "probe", probe_video, SHARDS, reporter, plan.tasks(plan.probe))
+    ds = _tasks(ds, "probe", probe_video, SHARDS, reading, plan.tasks(plan.probe))
     # Rows made from one input run one after another unless they are spread out again.
     ds = ds.repartition(target_num_rows_per_block=1)
-    ds = _tasks(ds, "decode", decode_shard, DECODED, reporter, plan.tasks(plan.decode))
+    ds = _tasks(ds, "decode", decode_shard, DECODED, reading, plan.tasks(plan.decode))
     look = plan.actors(plan.look, plan.gpu_share)
-    ds = _actors(ds, "look", make_look, (settings, plan.threads), LOOKED, reporter, look)
+    ds = _actors(ds, "look", make_look, (settings, plan.threads), LOOKED, guard, look)
     # One actor, since only it knows when the last shard of a video has come.
+    gathering = partial(Guard, reporter=reporter, sees_failures=True)
     coverage = (settings.decode.min_coverage,)
-    ds = _actors(ds, "gather", Gather, coverage, GATHERED, reporter, plan.actors(1), sees_failures=True)
-    ds = _actors(ds, "score", make_score, (settings,), SCORED, reporter, plan.actors(plan.score))
+    ds = _actors(ds, "gather", Gather, coverage, GATHERED, gathering, plan.actors(1))
+    ds = _actors(ds, "score", make_score, (settings,), SCORED, guard, plan.actors(plan.score))
     render = plan.actors(plan.render, plan.gpu_share)
     ds = _actors(
-        ds, "render", make_render, (settings, publish.output, plan.threads), RENDERED, reporter, render
+        ds, "render", make_render, (settings, publish.output, plan.threads), RENDERED, rendering, render
     )
     return published(ds, publish, plan)
 
@@ -174,10 +182,15 @@ def context_facts() -> dict[str, Any]:
 
 
 def _tasks(
-    ds: Dataset, name: str, stage: Stage, schema: pa.Schema, reporter: Reporter, options: dict[str, Any]
+    ds: Dataset,
+    name: str,
+    stage: Stage,
+    schema: pa.Schema,
+    guard: Callable[..., Guard],
+    options: dict[str, Any],
 ) -> Dataset:
-    guard = Guard(name, stage, schema, reporter)
-    return ds.map_batches(_named(name, guard), batch_size=None, batch_format="pyarrow", **options)
+    guarded = guard(name, stage, schema)
+    return ds.map_batches(_named(name, guarded), batch_size=None, batch_format="pyarrow", **options)
 
 
 def _actors(
@@ -186,13 +199,12 @@ def _actors(
     make: Callable[..., Stage],
     args: tuple,
     schema: pa.Schema,
-    reporter: Reporter,
+    guard: Callable[..., Guard],
     options: dict[str, Any],
-    sees_failures: bool = False,
 ) -> Dataset:
     class Pool:
         def __init__(self) -> None:
-            self.guard = Guard(name, make(*args), schema, reporter, sees_failures)
+            self.guard = guard(name, make(*args), schema)
 
         def __call__(self, table: pa.Table) -> Any:
             yield from self.guard(table)

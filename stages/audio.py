@@ -95,7 +95,8 @@ def assemble(
 ) -> np.ndarray:
     """The whole reel's sound as a memory map f32[n, 2] over `scratch`; never more than a clip in memory."""
     total = sample_at(slots[-1].end, fps)
-    reel = np.memmap(scratch, np.float32, "w+", shape=(total, CHANNELS))
+    _fill(scratch, total * CHANNELS * np.dtype(np.float32).itemsize)
+    reel = np.memmap(scratch, np.float32, "r+", shape=(total, CHANNELS))
     with open_source(uri, limits) as source:
         for stream in source.container.streams:
             if stream is not source.audio:
@@ -107,6 +108,14 @@ def assemble(
             samples[len(samples) - len(fall) :] *= fall[:, None]
             reel[piece.at : piece.at + piece.count] += samples
     return reel
+
+
+def _fill(path: Path, size: int) -> None:
+    """Zeros: on a full disk writing them is an OSError, where touching a hole of a memory map kills."""
+    zeros = bytes(min(size, 1 << 20))
+    with path.open("wb") as file:
+        for at in range(0, size, len(zeros)):
+            file.write(zeros[: size - at])
 
 
 def read_samples(source: Source, start_s: float, count: int) -> np.ndarray:

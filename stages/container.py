@@ -14,9 +14,10 @@ from typing import Any, BinaryIO
 
 import av
 from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import Field
 
 from stages.failure import Dropped, Failed, Unavailable
-from stages.filesystem import open_filesystem, protocol_of
+from stages.filesystem import code_of, open_filesystem, protocol_of
 from stages.settings import Settings
 
 # Demuxers that read one file and nothing else: no hls, dash, concat, image2 or device input.
@@ -29,6 +30,17 @@ DEMUXERS = (
 # EOFError at open. Trouble of the storage is none of these.
 LIBAV_ERRORS = (av.error.FFmpegError, UnicodeDecodeError, EOFError)
 READ_AHEAD_BYTES = 4 << 20
+GONE = "it is no longer there"
+FORBIDDEN = "there is no permission to read it"
+CHANGED = "it has changed since it was listed: the next run takes the new version"
+# Refusals of a reader that say nothing of what is read.
+_OUR_KEYS = (
+    "ExpiredToken",
+    "InvalidToken",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "RequestTimeTooSkewed",
+)
 
 
 class LimitSettings(Settings):
@@ -40,6 +52,10 @@ class LimitSettings(Settings):
     open_timeout_s: float = 30.0
     read_timeout_s: float = 60.0
     shard_timeout_s: float = 1800.0
+    # Native code that hangs ends with its process when no packet or frame comes for so long.
+    stall_timeout_s: float = Field(600.0, gt=0)
+    # What probing or decoding one shard may take beyond what its process has. 8K needs about 1 GiB.
+    max_memory_bytes: int = Field(4 << 30, ge=64 << 20)
 
 
 @dataclass
@@ -69,20 +85,22 @@ class Source:
 
 
 @contextmanager
-def open_source(uri: str, limits: LimitSettings = LimitSettings()) -> Iterator[Source]:
+def open_source(uri: str, limits: LimitSettings = LimitSettings(), etag: str = "") -> Iterator[Source]:
     """The source at any fsspec URI, checked against the limits.
 
-    Raises Failed when it cannot be read or exceeds a limit, Dropped when it holds no video.
+    etag   of the version that was listed; "" takes any. One version is read from open to close.
+    Raises Failed when it cannot be read, is another version or exceeds a limit, Dropped without video,
+    Unavailable when the storage is at fault.
     """
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     with ExitStack() as stack:
         try:
-            target, timeout = _target(uri, limits, stack)
+            target, timeout = _target(uri, limits, etag, stack)
             container = av.open(target, options=options, timeout=timeout, metadata_errors="replace")
         except FileNotFoundError as error:
-            raise Failed("it is no longer there") from error
+            raise Failed(GONE) from error
         except PermissionError as error:
-            raise Failed("there is no permission to read it") from error
+            raise Failed(FORBIDDEN) from error
         except LIBAV_ERRORS as error:
             raise Failed(f"cannot be opened as video: {plain(error)}") from error
         stack.enter_context(closing(container))
@@ -90,7 +108,7 @@ def open_source(uri: str, limits: LimitSettings = LimitSettings()) -> Iterator[S
 
 
 def _target(
-    uri: str, limits: LimitSettings, stack: ExitStack
+    uri: str, limits: LimitSettings, etag: str, stack: ExitStack
 ) -> "tuple[str | _Remote, tuple[float, float] | None]":
     """What libav opens for a URI, and how long it may take to open and to read."""
     filesystem, path = open_filesystem(uri)
@@ -100,14 +118,21 @@ def _target(
         # "file:" so that a name such as "http:x.mp4" is a name and not a protocol.
         return f"file:{Path(path).absolute()}", (limits.open_timeout_s, limits.read_timeout_s)
     open_file = partial(filesystem.open, path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead")
-    return stack.enter_context(closing(_Remote(open_file))), None
+    return stack.enter_context(closing(_Remote(open_file, etag))), None
 
 
 class _Remote:
-    """A file of a store, for libav to read; what the store refuses is Unavailable, no damage of the video."""
+    """A file of a store, for libav to read: what the store refuses is Unavailable, no damage of the video.
 
-    def __init__(self, open_file: Callable[[], BinaryIO]):
+    s3fs reads with If-Match, so that every byte is of the version that was there when it was opened.
+    """
+
+    def __init__(self, open_file: Callable[[], BinaryIO], etag: str = ""):
         self._file = self._ask(open_file)
+        found = str(getattr(self._file, "details", {}).get("ETag") or "").strip('"')
+        if etag and found and found != etag:
+            self._file.close()
+            raise Failed(CHANGED)
 
     def read(self, size: int) -> bytes:
         return self._ask(lambda: self._file.read(size))
@@ -125,9 +150,14 @@ class _Remote:
     def _ask(call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except (FileNotFoundError, PermissionError):
-            raise
+        except FileNotFoundError as error:
+            raise Failed(GONE) from error
         except (OSError, BotoCoreError, ClientError) as error:
+            code = code_of(error)
+            if code in ("PreconditionFailed", "412"):
+                raise Failed(CHANGED) from error
+            if isinstance(error, PermissionError) and code not in _OUR_KEYS:
+                raise Failed(FORBIDDEN) from error
             raise Unavailable(f"the storage does not give it: {type(error).__name__}") from error
 
 

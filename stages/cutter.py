@@ -15,6 +15,7 @@ from av.stream import Discard
 
 from stages.container import LIBAV_ERRORS, LimitSettings, Source, open_source
 from stages.failure import Failed
+from stages.watchdog import beat
 
 # Half of what a millisecond clock may be off, and some: times within it are the same time.
 SAME_S = 1e-3
@@ -127,6 +128,7 @@ def _decoded(source: Source) -> Iterator[av.VideoFrame]:
             return  # a damaged tail; whether enough was read is for the caller to say
         if packet is None:
             return
+        beat()
         try:
             frames = packet.decode()
         except LIBAV_ERRORS:

@@ -37,6 +37,7 @@ from stages.failure import Failed
 from stages.loudness import MomentaryLoudness
 from stages.settings import Settings
 from stages.shots import OWN_FROM, ShotFinder
+from stages.watchdog import beat
 
 # Motion is measured on coarse pixels, which average noise away, between frames about this far apart: from 10
 # frames a second on it hardly depends on the frame rate. A sample's is the mean of the strongest tenth of the
@@ -102,6 +103,7 @@ def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings)
         reader = _ShardReader(source, row, settings, limits.max_duration_s)
         deadline = time.monotonic() + limits.shard_timeout_s
         for packet in reader.packets():
+            beat()
             reader.take(packet)
             if reader.done:
                 break
@@ -197,6 +199,8 @@ class _ShardReader:
                     yield from head
                     yield from packets
                     return
+        except MemoryError:
+            raise
         except LIBAV_ERRORS:
             # A damaged tail: what was read so far counts; gather compares it with the header.
             return
@@ -240,6 +244,8 @@ class _ShardReader:
     def _frames_of(self, packet: av.Packet) -> list[av.VideoFrame]:
         try:
             return packet.decode()
+        except MemoryError:
+            raise
         except LIBAV_ERRORS:
             self.errors += 1
             return []

@@ -16,6 +16,7 @@ import numpy as np
 
 from stages.container import LIBAV_ERRORS, LimitSettings, Source, open_source, plain
 from stages.failure import Failed
+from stages.watchdog import beat
 
 FALLBACK_RATE = Fraction(25)
 # Packets to try before a video counts as undecodable: a stream cut out of a broadcast starts mid-GOP.
@@ -89,14 +90,19 @@ def _first_frame(source: Source) -> av.VideoFrame:
     error: BaseException | None = None
     try:
         for tried, packet in enumerate(source.container.demux(source.video)):
+            beat()
             try:
                 frames = packet.decode()
+            except MemoryError:
+                raise
             except LIBAV_ERRORS as caught:
                 error, frames = caught, []
             if frames:
                 return frames[0]
             if tried > FIRST_FRAME_PACKETS:
                 break
+    except MemoryError:
+        raise
     except LIBAV_ERRORS as caught:
         error = caught
     raise Failed("no frame of it can be decoded" + (f": {plain(error)}" if error else ""))

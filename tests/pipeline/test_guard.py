@@ -1,12 +1,14 @@
 """An item's failure is its row, with stage and reason; its neighbours never notice."""
 
+import errno
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
-from pipeline.guard import Guard
+from pipeline.guard import Bounds, Guard
 from pipeline.rows import LISTED, from_table, to_table
-from stages.failure import Dropped, Failed
+from stages.failure import Dropped, Failed, Unavailable
 
 
 class Silent:
@@ -15,7 +17,7 @@ class Silent:
 
 
 def run(stage: object, rows: list[dict], sees_failures: bool = False) -> list[dict]:
-    guard = Guard("stage", stage, LISTED, Silent(), sees_failures)
+    guard = Guard("stage", stage, LISTED, Silent(), sees_failures=sees_failures)
     return [row for table in guard(to_table(rows, LISTED)) for row in from_table(table)]
 
 
@@ -65,3 +67,80 @@ def test_rows_that_failed_before_pass_by_unless_the_stage_wants_them() -> None:
     assert not seen
     assert run(stage, [failed], sees_failures=True) == []
     assert seen == ["0"]
+
+
+class Court:
+    """A witness that always gives the same verdict."""
+
+    def __init__(self, verdict: str):
+        self.verdict, self.heard = verdict, []
+
+    def begin(self, row: tuple) -> str:
+        self.heard.append(("begin", row))
+        return self.verdict
+
+    def end(self, row: tuple) -> None:
+        self.heard.append(("end", row))
+
+
+def guarded(stage: object, witness: Court | None = None, bounds: Bounds = Bounds()) -> list[dict]:
+    guard = Guard("decode", stage, LISTED, Silent(), witness, bounds)
+    return [row for table in guard(to_table(rows(1), LISTED)) for row in from_table(table)]
+
+
+def test_every_row_is_begun_and_ended_even_if_it_fails() -> None:
+    for stage in (lambda row: row, lambda row: 1 / 0, lambda row: iter([row])):
+        court = Court("go")
+        assert len(guarded(stage, court)) == 1
+        assert court.heard == [("begin", ("decode", "0", 0)), ("end", ("decode", "0", 0))]
+
+
+def test_row_that_the_storage_does_not_give_has_not_killed_anybody() -> None:
+    def stage(row: dict) -> dict:
+        raise Unavailable("away")
+
+    court = Court("go")
+    with pytest.raises(Unavailable):
+        guarded(stage, court)
+    assert [what for what, _ in court.heard] == ["begin", "end"]
+
+
+def test_suspect_is_not_touched_and_guilty_one_fails_in_words() -> None:
+    def stage(row: dict) -> dict:
+        raise AssertionError("it ran")
+
+    assert guarded(stage, Court("aside")) == []
+    (row,) = guarded(stage, Court("guilty"), Bounds(stall_timeout_s=60))
+    assert row["failure"]["status"] == "failed"
+    assert row["failure"]["stage"] == "decode"
+    assert "its worker died or hung for limits.stall_timeout_s = 60, 3 times" in row["failure"]["reason"]
+
+
+def test_row_that_wants_too_much_memory_fails_in_words_and_the_next_one_has_it() -> None:
+    def stage(row: dict) -> dict:
+        np.ones(256 << 20, np.uint8)
+        return row
+
+    (row,) = guarded(stage, bounds=Bounds(max_memory_bytes=64 << 20))
+    assert row["failure"]["reason"] == "it needs more than limits.max_memory_bytes = 64 MiB to be read"
+    assert row["failure"]["trace"] is None
+    assert guarded(stage)[0]["failure"] is None
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_full_scratch_disk_is_no_fault_of_the_row(wrapped: bool) -> None:
+    def stage(row: dict) -> dict:
+        full = OSError(errno.ENOSPC, "No space left on device")
+        if wrapped:
+            raise Failed("cannot be rendered") from full
+        raise full
+
+    with pytest.raises(Unavailable, match="scratch disk"):
+        guarded(stage)
+
+
+def test_other_errors_of_files_are_the_rows() -> None:
+    def stage(row: dict) -> dict:
+        raise OSError(errno.EIO, "Input/output error")
+
+    assert "Input/output" in guarded(stage)[0]["failure"]["reason"]

@@ -5,7 +5,7 @@ Ray is left out but for the last test: a made-up flow publishes what the test sa
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,12 +54,28 @@ class Attempt:
             raise self.then
 
 
+class Suspicious:
+    """Stands for the witness: the videos of these names are suspects once they were planned."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.ids: set[str] = set()
+        self.alone = False
+
+    def suspects(self, among: Iterable[str]) -> set[str]:
+        return set() if self.alone else self.ids.intersection(among)
+
+    def try_alone(self) -> None:
+        self.alone = True
+
+
 class Flow:
     """Stands for the flow: one Attempt after the other; `planned` are the names that each was given."""
 
     def __init__(self) -> None:
         self.script: list[Attempt] = []
         self.planned: list[set[str]] = []
+        self.witness = Suspicious()
 
     def build(
         self,
@@ -68,9 +84,13 @@ class Flow:
         _plan: object,
         publish: Publish,
         _reporter: object,
+        _witness: object,
         _archive: str | None,
     ) -> SimpleNamespace:
         self.planned.append({Path(uri).name for uri in todo["uri"].to_pylist()})
+        names = self.witness.names
+        named = dict(zip(todo["video_id"].to_pylist(), todo["uri"].to_pylist(), strict=True))
+        self.witness.ids |= {video_id for video_id, uri in named.items() if Path(uri).name in names}
         attempt = self.script.pop(0) if self.script else Attempt()
         return SimpleNamespace(iter_batches=lambda **_: attempt.results(todo, publish))
 
@@ -93,6 +113,7 @@ class Display:
 def flow(monkeypatch: pytest.MonkeyPatch) -> Flow:
     made = Flow()
     monkeypatch.setattr(run.flow, "build", made.build)
+    monkeypatch.setattr(run, "open_witness", lambda: made.witness)
     monkeypatch.setattr(run, "Meter", SimpleNamespace(remote=lambda: None))
     monkeypatch.setattr(run, "Display", Display)
     monkeypatch.setattr(job, "connection", lambda _: nullcontext())
@@ -138,6 +159,21 @@ def test_part_that_was_written_unsaid_counts_as_published(flow: Flow, options: O
     assert records(options)[0]["counts"]["dropped"] == 3
 
 
+def test_attempts_that_bring_something_do_not_count(flow: Flow, options: Options) -> None:
+    flow.script = [Attempt(), Attempt(), Attempt("a.mp4"), Attempt(), Attempt(), Attempt("b.mp4", "c.mp4")]
+    assert highlights(options) == DONE
+    assert len(flow.planned) == 6
+
+
+def test_suspects_come_last_and_alone(flow: Flow, options: Options) -> None:
+    flow.witness.names = {"b.mp4"}
+    flow.script = [Attempt("a.mp4"), Attempt("c.mp4"), Attempt(), Attempt("b.mp4")]
+    assert highlights(options) == DONE
+    assert flow.planned == [set(NAMES), {"c.mp4"}, {"b.mp4"}, {"b.mp4"}]
+    assert flow.witness.alone
+    assert published(options) == dict.fromkeys(NAMES, "dropped")
+
+
 def test_lost_video_is_tried_by_the_next_runs_but_not_for_ever(
     flow: Flow, options: Options, capfd: pytest.CaptureFixture
 ) -> None:
@@ -146,7 +182,8 @@ def test_lost_video_is_tried_by_the_next_runs_but_not_for_ever(
         assert highlights(options) == SOME_FAILED
         assert "lost 1 of " in capfd.readouterr().err
         assert flow.planned[-1] == {"b.mp4"}
-        assert len(flow.planned) == run.ATTEMPTS
+        # What brings something is followed by another attempt; the later runs bring nothing.
+        assert len(flow.planned) == run.ATTEMPTS + (number == 0)
         assert published(options) == {"a.mp4": "dropped", "b.mp4": "failed", "c.mp4": "dropped"}
         assert len(records(options)) == number + 1
         assert list(records(options)[-1]["lost"].values()) == [f"{options.library}/b.mp4"]

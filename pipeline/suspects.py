@@ -1,0 +1,85 @@
+"""Which row each worker is at: a row that kills its workers is known, and its neighbours go free.
+
+A worker says `begin` before a row and `end` after it. A row that begins again without having ended has lost
+a worker. After CROWD_DEATHS its video is set aside, so that it takes no more neighbours with it; when all
+others are done it is tried alone, and one death more is its own fault.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+CROWD_DEATHS = 2
+ALONE_DEATHS = 1
+DEATHS = CROWD_DEATHS + ALONE_DEATHS
+ANSWER_S = 60
+
+Row = tuple[str, str, int]  # stage, video_id, shard
+Verdict = Literal["go", "aside", "guilty"]
+
+
+class Suspects:
+    def __init__(self) -> None:
+        self.begun: Counter[Row] = Counter()
+        self.aside: set[str] = set()
+        self.alone = False
+
+    def begin(self, row: Row) -> Verdict:
+        _, video_id, _ = row
+        if video_id in self.aside:
+            return "aside"
+        if self.begun[row] >= (ALONE_DEATHS if self.alone else CROWD_DEATHS):
+            if self.alone:
+                return "guilty"
+            self.aside.add(video_id)
+            return "aside"
+        self.begun[row] += 1
+        return "go"
+
+    def end(self, row: Row) -> None:
+        del self.begun[row]
+
+    def set_aside(self) -> set[str]:
+        return self.aside
+
+    def try_alone(self) -> None:
+        """From now on only suspects run; what they have lost so far is forgiven."""
+        self.begun.clear()
+        self.aside, self.alone = set(), True
+
+
+class Witness:
+    """The workers' and the driver's end of it. Where it cannot be asked, nobody is a suspect."""
+
+    def __init__(self, suspects: Any):
+        self.actor = suspects
+
+    def begin(self, row: Row) -> Verdict:
+        return self._ask(self.actor.begin.remote(row), "go")
+
+    def end(self, row: Row) -> None:
+        self.actor.end.remote(row)
+
+    def suspects(self, among: Iterable[str]) -> set[str]:
+        """Those of the videos that were set aside."""
+        return self._ask(self.actor.set_aside.remote(), set()).intersection(among)
+
+    def try_alone(self) -> None:
+        self._ask(self.actor.try_alone.remote(), None)
+
+    @staticmethod
+    def _ask(answer: Any, otherwise: Any) -> Any:
+        try:
+            return ray.get(answer, timeout=ANSWER_S)
+        except ray.exceptions.RayError:
+            return otherwise
+
+
+def open_witness() -> Witness:
+    """A new one beside the driver, where it outlives every other node."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+    return Witness(ray.remote(Suspects).options(**options).remote())
