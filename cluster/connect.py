@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ray
+from ray._private import ray_constants
 
 # Each operator asks for a fraction of a CPU and Ray Data reserves some for every operator: with few logical
 # CPUs an operator can be left with none and the run waits for ever. cluster/plan.py bounds the real load.
@@ -34,14 +35,14 @@ def connection(address: str | None) -> Iterator[None]:
             check_answers(address)
             ray.init(address=address, **quiet)
         else:
-            ray.init(
-                num_cpus=max(MIN_LOGICAL_CPUS, LOGICAL_CPUS_PER_CORE * (os.cpu_count() or 1)),
-                object_store_memory=min(OBJECT_STORE_BYTES, _shared_memory_bytes() // 2),
-                include_dashboard=False,
-                dashboard_host="127.0.0.1",
-                _node_ip_address="127.0.0.1",
-                **quiet,
-            )
+            with _on_loopback():
+                ray.init(
+                    num_cpus=max(MIN_LOGICAL_CPUS, LOGICAL_CPUS_PER_CORE * (os.cpu_count() or 1)),
+                    object_store_memory=min(OBJECT_STORE_BYTES, _shared_memory_bytes() // 2),
+                    include_dashboard=False,
+                    dashboard_host="127.0.0.1",
+                    **quiet,
+                )
     try:
         with _terminate_as_interrupt():
             yield
@@ -70,6 +71,23 @@ def check_answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
     except OSError as error:
         raise ConnectionError(f"no Ray cluster answers at {address}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray that starts here answers on 127.0.0.1 only.
+
+    Ray replaces a loopback address by that of the machine (`resolve_ip_for_localhost`), except where it is
+    told that clusters are not supported, as they are not on a Mac.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for the processes that it starts
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 
+import psutil
 import pytest
 import ray
 
@@ -22,6 +23,25 @@ def test_a_ray_that_is_running_already_is_used_and_left_running(ray_local: None)
     assert ray.is_initialized()
     assert ray.get_runtime_context().get_node_id() == node
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_nobody_else_on_the_network_reaches_the_local_ray(ray_local: None) -> None:
+    assert {node["NodeManagerAddress"] for node in ray.nodes()} == {"127.0.0.1"}
+    ray.get(ray.remote(lambda: None).remote())
+    me = psutil.Process()
+    heard = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in [me, *me.children(recursive=True)]
+        for connection in listening(process)
+    }
+    assert heard == {"127.0.0.1"}
+
+
+def listening(process: psutil.Process) -> list:
+    try:
+        return [found for found in process.net_connections() if found.status == psutil.CONN_LISTEN]
+    except psutil.Error:  # it has just ended
+        return []
 
 
 def test_an_error_in_a_run_does_not_stop_the_callers_ray(ray_local: None) -> None:
