@@ -12,7 +12,7 @@ from rich.console import Console
 from cluster.connect import connection, cores, gpus
 from cluster.plan import make_plan
 from cluster.preflight import ClusterTooSmall, check_cluster
-from pipeline import storage, tables
+from pipeline import again, storage, tables
 from pipeline.config import Settings, load_settings
 from pipeline.lease import Busy, Lost, lease
 from pipeline.library import LibraryError, list_library
@@ -119,6 +119,7 @@ def work(job: Job, address: str | None, console: Console, say: Say) -> int:
             )
         outcome = process(job, run_id, address, console) if len(job.todo) else None
         tables.sweep(job.output)  # what the new results replaced
+        again.settle(job.output)
         held.check()
         return finish(job, outcome, say)
 

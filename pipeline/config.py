@@ -31,7 +31,17 @@ class ConfigError(ValueError):
     """A setting is unknown or out of range; the message names it."""
 
 
+class RunSettings(base.Settings):
+    """When a run gives up as a whole: a store that gives damaged bytes, a bundle that fits nothing."""
+
+    # Of the videos that this run has finished; what was dropped has not failed. 1: never.
+    max_failed_share: float = Field(1.0, ge=0.0, le=1.0)
+    # Before so many are finished nothing is concluded.
+    min_finished: int = Field(20, ge=1)
+
+
 class Settings(base.Settings):
+    run: RunSettings = Field(default_factory=RunSettings)
     library: LibrarySettings = Field(default_factory=LibrarySettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     decode: DecodeSettings = Field(default_factory=DecodeSettings)
@@ -47,7 +57,7 @@ class Settings(base.Settings):
 
     def key(self, bundle: Bundle, from_proxies: bool = False) -> str:
         """Hash of everything that changes the result: the stages' settings, weights, the code's version."""
-        parts = self.model_dump(mode="json", exclude={"library", "limits", "bundle"})
+        parts = self.model_dump(mode="json", exclude={"run", "library", "limits", "bundle"})
         text = json.dumps([RESULT_VERSION, parts, bundle.key()], sort_keys=True)
         # Scores from proxies have no reels beside them: they are never taken for those of a whole run.
         return hashlib.sha256((text + " from proxies" * from_proxies).encode()).hexdigest()[:16]

@@ -90,6 +90,14 @@ def lease(
                     _remove(uri, there)
 
 
+def check_free(output: str, dead_after_s: float = DEAD_AFTER_S) -> None:
+    """Raises Busy while a run that is alive holds OUTPUT; takes nothing. Returns at once if there is none."""
+    uri = storage.join(output, "runs", ".lease")
+    there = _look(uri)
+    if there and not _is_dead_here(_parse(there)):
+        _watch(uri, there, dead_after_s)
+
+
 def _renew(uri: str, holder: dict[str, Any]) -> str:
     """Shows life; returns who holds the lease now, in words, if it is somebody else."""
     there = _look(uri)

@@ -40,7 +40,7 @@ class Publish:
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         # A shard that was lost and decoded again must not make a video stand twice in a part.
-        rows = list({row["video_id"]: row for row in from_table(batch)}.values())
+        rows = list({row["video_id"]: _clean(row) for row in from_table(batch)}.values())
         if not rows:
             return
         part = tables.part_name([row["video_id"] for row in rows], self.settings_key)
@@ -100,6 +100,17 @@ class Publish:
                 "codec_sha256": self.codec_sha256,
                 "code": code,
             }
+
+
+def _clean(row: dict[str, Any]) -> dict[str, Any]:
+    """Errors quote what they were about: a URI with a password, or an answer of the store with our keys."""
+    row = row | {"uri": storage.without_login(row["uri"])}
+    if failure := row["failure"]:
+        texts = {
+            name: storage.without_secrets(failure[name]) for name in ("reason", "trace") if failure.get(name)
+        }
+        row["failure"] = failure | texts
+    return row
 
 
 def _key(row: dict[str, Any]) -> dict[str, Any]:

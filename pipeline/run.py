@@ -4,8 +4,9 @@ import json
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,16 +17,18 @@ import pyarrow.compute as pc
 import ray
 
 from cluster.plan import Plan
-from pipeline import flow, storage, tables
-from pipeline.config import Settings
+from pipeline import again, flow, storage, tables
+from pipeline.config import RunSettings, Settings
 from pipeline.progress import Counts, Display, Meter, Reporter
 from pipeline.publish import Publish
 from pipeline.rows import LISTED, to_table
 from pipeline.schema import DROPPED, FAILED, OK
+from pipeline.suspects import open_witness
 from stages.nn import cnn
 from stages.nn.weights import Bundle
 
-# What a dying node or actor takes with it is planned again in the same run, so often.
+# What a dying node or actor takes with it is planned again in the same run, until so many attempts on end
+# have brought nothing: a run of days may lose a node a day.
 ATTEMPTS = 3
 # What is lost all the same (a node without memory, a store that is away) is tried again by the next run, but
 # not for ever: a video may be what kills its workers.
@@ -39,6 +42,10 @@ RECORDED = ("reelmap", "ray", "torch", "torchvision", "av", "pyarrow", "numpy", 
 
 class RunBroken(Exception):
     """The flow itself cannot run, such as an actor that cannot start: no video is to blame."""
+
+
+class TooManyFailed(Exception):
+    """More videos fail than the settings allow: something is wrong with the run as a whole."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,8 @@ def make_job(
     """Raises StorageError when OUTPUT cannot be read."""
     settings_key = settings.key(bundle, from_proxies)
     statuses = (OK,) if retry_failed else (OK, DROPPED, FAILED)
-    done = tables.done(output, settings_key, statuses) - tried_again(output, settings_key)
+    done = tables.done(output, settings_key, statuses)
+    done -= tried_again(output, settings_key) | again.asked(output)
     todo = listed.filter(
         pc.invert(pc.is_in(listed["video_id"], value_set=pa.array(sorted(done), pa.string())))
     )
@@ -141,17 +149,23 @@ def run(job: Job, run_id: str, plan: Plan, console: Any) -> Outcome:
         cnn.width(job.bundle, job.settings.features.kind),
     )
     meter = Meter.remote()
-    with Display(counts, meter, console) as display:
+    failed_in: Counter[str] = Counter()
+    results = attempts(job, plan, publish, Reporter(meter))
+    # A run that is stopped tells Ray to stop here, not whenever the generator is collected.
+    with Display(counts, meter, console) as display, closing(results):
         try:
-            for result in attempts(job, plan, publish, Reporter(meter)):
+            for result in results:
                 outcome.uris[result["video_id"]] = result["uri"]
-                if result["stage"] == LOST:
-                    outcome.lost[result["video_id"]] = storage.shown(result["uri"])
                 _count(counts, result)
                 display.message(_line(counts, result))
+                if result["stage"] == LOST:  # these come last, when there is nothing left to be stopped
+                    outcome.lost[result["video_id"]] = storage.shown(result["uri"])
+                    continue
+                failed_in[result["stage"]] += result["status"] == FAILED
+                check_share(job.settings.run, failed_in, counts)
         except KeyboardInterrupt:
             outcome.state = "interrupted"
-        except (RunBroken, storage.StorageError, ray.exceptions.RayError) as error:
+        except (RunBroken, TooManyFailed, storage.StorageError, ray.exceptions.RayError) as error:
             outcome.fail(error)
         totals = display.read()
     stages = {name: vars(stage) for name, stage in totals.stages.items()}
@@ -164,6 +178,18 @@ def run(job: Job, run_id: str, plan: Plan, console: Any) -> Outcome:
         if not outcome.error:
             outcome.fail(error)
     return outcome
+
+
+def check_share(settings: RunSettings, failed_in: Counter[str], counts: Counts) -> None:
+    """Raises TooManyFailed when more videos fail, by stage, than the settings allow."""
+    failed, finished = failed_in.total(), counts.finished
+    if finished < settings.min_finished or failed <= settings.max_failed_share * finished:
+        return
+    stage, most = failed_in.most_common(1)[0]
+    raise TooManyFailed(
+        f"{failed} of {finished} videos failed ({most} of them in {stage}), and run.max_failed_share is "
+        f"{settings.max_failed_share:g}: `reelmap failures` lists them, and with --retry plans them again"
+    )
 
 
 def record(job: Job, outcome: Outcome, plan: Plan, started_at: datetime) -> dict[str, Any]:
@@ -208,8 +234,9 @@ def codec_of(settings: Settings, bundle: Bundle) -> tuple[str, str]:
 
 
 def attempts(job: Job, plan: Plan, publish: Publish, reporter: Reporter) -> Iterator[dict[str, Any]]:
-    """Plans what is left until nothing is or ATTEMPTS are used up; yields each video as it is published.
+    """Plans what is left until nothing is, or until ATTEMPTS have brought nothing; yields what is published.
 
+    Videos under which workers died (pipeline/suspects.py) come last, alone, in as many attempts of their own.
     Raises RunBroken when even the last attempt fell as a whole before any video came out of it.
     """
     left = {
@@ -224,13 +251,15 @@ def attempts(job: Job, plan: Plan, publish: Publish, reporter: Reporter) -> Iter
         }
         for row in job.todo.to_pylist()
     }
-    why, broken = "", False
-    for _ in range(ATTEMPTS):
-        if not left:
-            return
+    witness, why, broken = open_witness(), "", False
+
+    def attempt(these: set[str], plan: Plan) -> Iterator[dict[str, Any]]:
+        """One pass over `these`, which takes out of `left` what is published."""
+        nonlocal why, broken
         why, broken, before = WORKER_OR_STORAGE, False, len(left)
-        todo, archive = to_table(list(left.values()), LISTED), job.library if job.from_proxies else None
-        ds = flow.build(todo, job.settings, plan, publish, reporter, archive)
+        todo = to_table([row for video_id, row in left.items() if video_id in these], LISTED)
+        archive = job.library if job.from_proxies else None
+        ds = flow.build(todo, job.settings, plan, publish, reporter, witness, archive)
         try:
             for batch in ds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for result in batch.to_pylist():
@@ -243,6 +272,18 @@ def attempts(job: Job, plan: Plan, publish: Publish, reporter: Reporter) -> Iter
             del left[result["video_id"]]
             yield result
         broken = broken and len(left) == before
+
+    def tried(these: Callable[[], set[str]], plan: Plan) -> Iterator[dict[str, Any]]:
+        in_vain = 0
+        while (now := these()) and in_vain < ATTEMPTS:
+            before = len(left)
+            yield from attempt(now, plan)
+            in_vain = in_vain + 1 if len(left) == before else 0
+
+    yield from tried(lambda: left.keys() - witness.suspects(left), plan)
+    if suspects := witness.suspects(left):
+        witness.try_alone()
+        yield from tried(lambda: suspects & left.keys(), plan.alone())
     if broken:
         raise RunBroken(why)
     yield from _give_up(job, publish, list(left.values()), why)

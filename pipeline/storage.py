@@ -22,6 +22,7 @@ from stages.filesystem import S3_PROTOCOLS, open_filesystem, protocol_of
 TEMPORARY = ".reelmap-tmp-"  # how the name of an unfinished local file starts
 _PART_BYTES = 16 << 20  # of a multipart upload; this many times _PARTS_AT_ONCE is held in memory
 _PARTS_AT_ONCE = 4
+_SHORTEST_SECRET = 8  # a shorter one would blank ordinary words
 
 _REASONS = {
     "NoSuchBucket": "the bucket does not exist",
@@ -307,3 +308,70 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def walk(uri: str) -> Iterator[tuple[str, int]]:
+    """Every file below the folder, hidden and unfinished ones too, as (path below it, bytes).
+
+    A folder that is not there has none. Of an object store the pages come one by one.
+    """
+    with _errors("list", uri) as (filesystem, path):
+        if protocol_of(uri) == "file":
+            for folder, _, names in os.walk(path):
+                for file in (Path(folder, name) for name in names):
+                    yield file.relative_to(path).as_posix(), file.lstat().st_size
+        elif protocol_of(uri) in S3_PROTOCOLS:
+            bucket, _, prefix = path.partition("/")
+            more: dict[str, str] = {}
+            while more is not None:
+                page = filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/", **more)
+                for item in page.get("Contents", []):
+                    if not item["Key"].endswith("/"):  # what consoles make for an empty folder
+                        yield item["Key"].removeprefix(f"{prefix}/"), item["Size"]
+                token = page.get("NextContinuationToken")
+                more = {"ContinuationToken": token} if token else None
+        else:
+            root = path.rstrip("/") + "/"
+            filesystem.invalidate_cache(path)
+            for name, item in filesystem.find(path, detail=True).items():
+                yield name.lstrip("/").removeprefix(root.lstrip("/")), item["size"]
+
+
+def fetch(uri: str, local: Path) -> None:
+    """Copies a file to a local path. Raises Missing when there is none."""
+    with _errors("read", uri) as (filesystem, path):
+        filesystem.get_file(path, str(local))
+
+
+def list_temporary(uri: str) -> list[str]:
+    """What killed writers left in a local OUTPUT, as paths below it. Stores keep none."""
+    if protocol_of(uri) != "file":
+        return []
+    return sorted(path for path, _ in walk(uri) if path.rsplit("/", 1)[-1].startswith(TEMPORARY))
+
+
+def remove_empty_folders(uri: str) -> None:
+    """Below a local folder, and not the folder itself; a store has no folders."""
+    if protocol_of(uri) != "file":
+        return
+    with _errors("clean", uri) as (_, path):
+        for folder, _, _ in os.walk(path, topdown=False):
+            if folder != path and not any(Path(folder).iterdir()):
+                Path(folder).rmdir()
+
+
+def without_secrets(text: str) -> str:
+    """Text that may quote URIs or what a server answered, without passwords, signatures and our own keys."""
+    text = re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"]*@", r"\1", text)
+    text = re.sub(r"(https?://[^?#\s'\"]*)[?#][^\s'\"<>)]*", r"\1?…", text, flags=re.IGNORECASE)
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID"):
+        value = os.environ.get(name, "")
+        if len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, f"({name})")
+    return text
+
+
+def without_login(uri: str) -> str:
+    """The URI without user, password and signed query; any other character of a name stays as it is."""
+    uri = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", uri)
+    return re.sub(r"^(https?://[^?#]*)[?#].*", r"\1", uri, flags=re.IGNORECASE | re.DOTALL)

@@ -60,6 +60,30 @@ def write_part(output: str, part: str, tables: dict[Table, pa.Table]) -> None:
             storage.delete(_uri(output, name, part))  # what a killed attempt may have left
 
 
+class Damaged(storage.StorageError):
+    """What is there is not a table; the message says which file."""
+
+
+def read_part(output: str, table: Table, part: str, columns: list[str] | None = None) -> pa.Table:
+    """One file of a table as it is, whether its rows count or not. Raises Damaged, or Missing.
+
+    columns   fewer come back from a part of a version that did not have them
+    """
+    uri = _uri(output, table, part)
+    data = storage.read_bytes(uri)  # trouble of the store shows here: what fails below is the file's own
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        names = file.schema_arrow.names
+        return file.read(None if columns is None else [name for name in columns if name in names])
+    except (pa.ArrowException, OSError) as error:
+        raise Damaged(f"{storage.shown(uri)} is not a whole Parquet file") from error
+
+
+def list_parts(output: str, table: Table) -> list[str]:
+    files = storage.list_files(storage.join(output, table), _SUFFIX)
+    return [file.removesuffix(_SUFFIX) for file in files]
+
+
 def done(
     output: str,
     settings_key: str,
@@ -79,7 +103,17 @@ def current(output: str) -> pa.Table:
 
     Columns: video_id, settings_key, status, published_at, part.
     """
-    return _newest(_results(output))
+    return newest_of(_results(output))
+
+
+def newest_of(results: pa.Table) -> pa.Table:
+    """Of rows as `current` has them, the newest of each video: those that count."""
+    # The part's name decides between equals, so that every reader decides alike.
+    order = [("video_id", "ascending"), ("published_at", "descending"), ("part", "ascending")]
+    ordered = results.sort_by(order)
+    ids = ordered["video_id"].to_pylist()
+    first = [row for row, video_id in enumerate(ids) if not row or ids[row - 1] != video_id]
+    return ordered.take(pa.array(first, pa.int64()))
 
 
 def read(
@@ -127,7 +161,7 @@ def sweep(output: str) -> dict[str, int]:
     looks like an orphan. Whenever it is killed, what is left reads the same as before.
     """
     results = _results(output)
-    kept = _by_part(_newest(results))
+    kept = _by_part(newest_of(results))
     superseded = results.num_rows - sum(map(len, kept.values()))
     for part in sorted(set(_by_part(results)) - set(kept)):
         _delete_part(output, part)
@@ -178,15 +212,6 @@ def _results(output: str) -> pa.Table:
     return _concat(_parallel(rows, storage.list_files(storage.join(output, "videos"), _SUFFIX)), empty)
 
 
-def _newest(results: pa.Table) -> pa.Table:
-    # The part's name decides between equals, so that every reader decides alike.
-    order = [("video_id", "ascending"), ("published_at", "descending"), ("part", "ascending")]
-    ordered = results.sort_by(order)
-    ids = ordered["video_id"].to_pylist()
-    first = [row for row, video_id in enumerate(ids) if not row or ids[row - 1] != video_id]
-    return ordered.take(pa.array(first, pa.int64()))
-
-
 def _only(table: pa.Table, video_ids: Iterable[str]) -> pa.Table:
     return table.filter(pc.is_in(table["video_id"], value_set=pa.array(list(video_ids), pa.string())))
 
@@ -220,8 +245,8 @@ def _read(uri: str, columns: list[str] | None) -> pa.Table:
         try:
             return pq.ParquetFile(file, pre_buffer=True).read(columns)
         except pa.ArrowInvalid as error:
-            message = f"{storage.shown(uri)} is not a Parquet file: delete it and run again"
-            raise storage.StorageError(message) from error
+            message = f"{storage.shown(uri)} is not a Parquet file: `reelmap verify --repair` removes it"
+            raise Damaged(message) from error
 
 
 def _concat(tables: list[pa.Table], empty: pa.Table) -> pa.Table:

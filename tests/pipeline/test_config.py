@@ -61,7 +61,7 @@ def test_an_unknown_group_is_named_even_if_it_is_empty(tmp_path: Path) -> None:
 def test_key_changes_with_what_changes_the_result_and_with_nothing_else(bundle: str) -> None:
     weights = open_bundle(bundle)
     key = Settings().key(weights)
-    for same in ("library.limit=3", "limits.max_streams=9", "bundle=/elsewhere"):
+    for same in ("library.limit=3", "limits.max_streams=9", "bundle=/elsewhere", "run.max_failed_share=0.1"):
         assert load_settings(None, {}, (same,)).key(weights) == key
     for other in (
         "decode.fps=4",

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from s3fs import S3FileSystem
 
 from jobs import highlights as job
 from jobs.highlights import COULD_NOT_START, DONE, INTERRUPTED, SOME_FAILED, Options, highlights
-from pipeline import run, storage, tables
+from pipeline import again, run, storage, tables
 from pipeline.config import Settings
 from pipeline.lease import Busy
 from pipeline.lease import lease as real_lease
@@ -33,8 +34,14 @@ NAMES = ("a.mp4", "b.mp4", "c.mp4")
 class Attempt:
     """What one attempt of the flow does: publishes `names`, hides some results, then raises."""
 
-    def __init__(self, *names: str, unsaid: tuple[str, ...] = (), then: BaseException | None = None) -> None:
-        self.names, self.unsaid, self.then = names, unsaid, then
+    def __init__(
+        self,
+        *names: str,
+        unsaid: tuple[str, ...] = (),
+        failing: tuple[str, ...] = (),
+        then: BaseException | None = None,
+    ) -> None:
+        self.names, self.unsaid, self.failing, self.then = names, unsaid, failing, then
 
     def results(self, todo: pa.Table, publish: Publish) -> Iterator[pa.Table]:
         for row in todo.to_pylist():
@@ -42,7 +49,7 @@ class Attempt:
             if name not in (*self.names, *self.unsaid):
                 continue
             row["failure"] = {
-                "status": "dropped",
+                "status": "failed" if name in self.failing else "dropped",
                 "stage": "probe",
                 "reason": "short",
                 "failed_at": datetime.now(UTC),
@@ -239,6 +246,54 @@ def test_error_of_the_storage_in_the_run_is_told_and_recorded(
     (record,) = records(options)
     assert (record["state"], record["error"]) == ("failed", str(error))
     assert published(options) == {"a.mp4": "dropped"}
+
+
+def test_failures_that_are_asked_again_are_planned_by_the_next_plain_run(
+    flow: Flow, options: Options
+) -> None:
+    flow.script = [Attempt(*NAMES)]
+    assert highlights(options) == DONE
+    (video_id,) = (
+        row["video_id"]
+        for row in tables.read(options.output, "videos").to_pylist()
+        if row["uri"].endswith("b.mp4")
+    )
+    again.ask(options.output, [video_id])
+    before = published(options)
+    flow.script, flow.planned = [Attempt("b.mp4")], []
+    assert highlights(options) == DONE
+    assert flow.planned == [{"b.mp4"}]
+    assert published(options) == before
+    assert not Path(options.output, again.FILE).exists()
+    flow.planned = []
+    assert highlights(options) == DONE
+    assert flow.planned == []
+
+
+def test_run_in_which_too_many_fail_stops_in_words_and_keeps_what_is_published(
+    flow: Flow, options: Options, capfd: pytest.CaptureFixture
+) -> None:
+    for number in range(30):
+        Path(options.library, f"d{number:02}.mp4").write_text(f"{number}")
+    everything = sorted(path.name for path in Path(options.library).iterdir())
+    flow.script = [Attempt(*everything, failing=tuple(everything[4:]))]
+    limited = replace(options, assignments=("run.max_failed_share=0.5", "run.min_finished=6"))
+    assert highlights(limited) == SOME_FAILED
+    said = capfd.readouterr().err
+    assert (
+        "the run broke off: 5 of 9 videos failed (5 of them in probe), and run.max_failed_share is 0.5"
+        in said
+    )
+    assert job.GOES_ON in said
+    (record,) = records(options)
+    assert record["state"] == "failed"
+    assert record["error"].startswith("5 of 9 videos failed")
+    assert len(flow.planned) == 1
+    assert len(published(options)) == 9
+    # What was dropped has not failed, however much of it there is, and without the setting nothing stops.
+    flow.script = [Attempt(*everything)]
+    assert highlights(options) == SOME_FAILED
+    assert len(published(options)) == len(everything)
 
 
 @pytest.mark.parametrize("where", ["prepare", "make_plan", "write_report"])
