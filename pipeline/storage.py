@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from mimetypes import guess_type
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +17,7 @@ from typing import BinaryIO
 from botocore.exceptions import BotoCoreError, ClientError
 from fsspec import AbstractFileSystem
 
-from stages.filesystem import S3_PROTOCOLS, open_filesystem, protocol_of
+from stages.filesystem import S3_PROTOCOLS, code_of, open_filesystem, protocol_of
 
 TEMPORARY = ".reelmap-tmp-"  # how the name of an unfinished local file starts
 _PART_BYTES = 16 << 20  # of a multipart upload; this many times _PARTS_AT_ONCE is held in memory
@@ -38,9 +38,13 @@ _REASONS = {
     "AuthorizationHeaderMalformed": "the bucket lies in another region: check AWS_REGION",
     "QuotaExceeded": "the quota of the store is used up",
     "SlowDown": "the store refuses so many requests, even after waiting: try fewer at once",
+    "InternalError": "the store has an error of its own (InternalError), even after waiting",
     "ServiceUnavailable": "the store is not available at the moment",
     "403": "the credentials in use have no permission for it, or are wrong",
     "404": "it does not exist",
+    # HEAD has no body that could name a code.
+    "500": "the store has an error of its own, even after waiting",
+    "503": "the store is not available or refuses so many requests, even after waiting",
 }
 _BOTO_REASONS = {
     "NoCredentialsError": "no credentials found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret",
@@ -53,6 +57,8 @@ _BOTO_REASONS = {
     "SSLError": "the certificate of the store is not accepted: check AWS_CA_BUNDLE",
 }
 _MISSING = ("NoSuchKey", "404")
+# Uploads are tidied where the store and the credentials allow it; a run needs neither.
+_NOT_LISTED = ("AccessDenied", "403", "NotImplemented", "501", "MethodNotAllowed", "405")
 _LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
@@ -135,7 +141,7 @@ def exists(uri: str) -> bool:
         try:
             filesystem.info(path)
         except FileNotFoundError as error:
-            if _code(error) == "NoSuchBucket":
+            if code_of(error) == "NoSuchBucket":
                 raise
             return False
         return True
@@ -156,7 +162,7 @@ def list_files(uri: str, suffix: str = "") -> list[str]:
             try:
                 found = filesystem.find(path)
             except FileNotFoundError as error:
-                if _code(error) == "NoSuchBucket":
+                if code_of(error) == "NoSuchBucket":
                     raise
                 found = []
             below = (name.lstrip("/").removeprefix(root.lstrip("/")) for name in found)
@@ -170,7 +176,7 @@ def delete(uri: str) -> None:
         try:
             filesystem.rm_file(path)
         except FileNotFoundError as error:
-            if _code(error) == "NoSuchBucket":
+            if code_of(error) == "NoSuchBucket":
                 raise
 
 
@@ -190,7 +196,7 @@ def create_exclusive(uri: str, data: bytes) -> bool:
             elif not filesystem.exists(path):
                 filesystem.pipe_file(path, data)
         except OSError as error:
-            if not isinstance(error, FileExistsError) and _code(error) not in _LOST_RACE:
+            if not isinstance(error, FileExistsError) and code_of(error) not in _LOST_RACE:
                 raise
     try:
         return read_bytes(uri) == data
@@ -210,14 +216,43 @@ def check_writable(uri: str) -> None:
 
 
 def sweep_temporary(uri: str) -> int:
-    """Removes what killed writers left in a local OUTPUT; returns the number of files. Stores keep none."""
-    if protocol_of(uri) != "file":
-        return 0
-    with _errors("clean", uri) as (_, path):
+    """Removes what killed writers left in an OUTPUT; returns how many.
+
+    On a local disk these are unfinished files, on S3 unfinished uploads, which are paid for but not listed.
+    No one may be writing there.
+    """
+    with _errors("clean", uri) as (filesystem, path):
+        if protocol_of(uri) in S3_PROTOCOLS:
+            return _abort_uploads(filesystem, path)
+        if protocol_of(uri) != "file":
+            return 0
         left = [found for found in Path(path).rglob(f"{TEMPORARY}*") if found.is_file()]
         for temporary in left:
             temporary.unlink(missing_ok=True)
     return len(left)
+
+
+def _abort_uploads(filesystem: AbstractFileSystem, path: str) -> int:
+    bucket, _, prefix = path.rstrip("/").partition("/")
+    aborted, more = 0, {}
+    while True:
+        try:
+            page = filesystem.call_s3(
+                "list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "", **more
+            )
+        except OSError as error:
+            if code_of(error) in _NOT_LISTED:
+                return aborted
+            raise
+        for upload in page.get("Uploads", []):
+            with suppress(FileNotFoundError):  # it ended by itself
+                filesystem.call_s3(
+                    "abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+                aborted += 1
+        if not page.get("IsTruncated"):
+            return aborted
+        more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page.get("NextUploadIdMarker", "")}
 
 
 def shown(uri: str) -> str:
@@ -235,7 +270,7 @@ def reason(error: BaseException) -> str:
     for link in chain:
         if isinstance(link, BotoCoreError):
             return _BOTO_REASONS.get(type(link).__name__, f"the store cannot be used ({type(link).__name__})")
-    if code := _code(error):
+    if code := code_of(error):
         return _REASONS.get(code, f"the store answered {code}")
     if isinstance(error, FileNotFoundError):
         return "it does not exist"
@@ -248,13 +283,6 @@ def reason(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _code(error: BaseException | None) -> str:
-    """The error code of the object store, "" if it was not an answer of one."""
-    while error is not None and not isinstance(error, ClientError):
-        error = error.__cause__
-    return str(error.response.get("Error", {}).get("Code", "")) if error is not None else ""
-
-
 @contextmanager
 def _errors(verb: str, uri: str) -> Iterator[tuple[AbstractFileSystem, str]]:
     try:
@@ -264,7 +292,7 @@ def _errors(verb: str, uri: str) -> Iterator[tuple[AbstractFileSystem, str]]:
     try:
         yield opened
     except (OSError, BotoCoreError, ClientError, NotImplementedError) as error:
-        missing = isinstance(error, FileNotFoundError) and _code(error) in ("", *_MISSING)
+        missing = isinstance(error, FileNotFoundError) and code_of(error) in ("", *_MISSING)
         kind = Missing if missing else StorageError
         raise kind(f"cannot {verb} {shown(uri)}: {reason(error)}") from error
 

@@ -24,11 +24,15 @@ from stages.settings import Settings
 DEMUXERS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,asf,ogg,mxf,h264,hevc,vvc,av1,obu,"
     "ivf,gif,dv,nut,wtv,rm,m4v,h263,h261,mjpeg,yuv4mpegpipe,gxf,nuv,dnxhd,bink,smk,swf,roq,apng,"
-    "mp3,aac,ac3,eac3,flac,wav,opus,aiff,w64,caf,amr,tta,wv,ape,dts"
+    "vc1,vc1test,dirac,cavsvideo,avs2,avs3,evc,apv,live_flv,asf_o,ivr,nsv,pva,ty,lxf,dhav,kux,smjpeg,"
+    "4xm,bethsoftvid,bfi,dfa,ea,film_cpk,flic,idcin,ipmovie,mm,mvi,rl2,rpl,siff,smush,thp,vmd,wc3movie,"
+    "wsvqa,xmv,yop,mp3,aac,ac3,eac3,flac,wav,opus,aiff,w64,caf,amr,tta,wv,ape,dts"
 )
 # What PyAV raises for bytes that are not what they claim: its own errors, UnicodeDecodeError for tags,
 # EOFError at open. Trouble of the storage is none of these.
 LIBAV_ERRORS = (av.error.FFmpegError, UnicodeDecodeError, EOFError)
+# A decoder is given a little more than the header may say: coded pictures are padded to whole blocks.
+PADDING_PIXELS = 1 << 20
 READ_AHEAD_BYTES = 4 << 20
 GONE = "it is no longer there"
 FORBIDDEN = "there is no permission to read it"
@@ -101,6 +105,10 @@ def open_source(uri: str, limits: LimitSettings = LimitSettings(), etag: str = "
             raise Failed(GONE) from error
         except PermissionError as error:
             raise Failed(FORBIDDEN) from error
+        except av.error.ArgumentError as error:  # what libav says of a format outside the whitelist
+            raise Failed(
+                "its format is not among those that are read (it may be a picture or a playlist)"
+            ) from error
         except LIBAV_ERRORS as error:
             raise Failed(f"cannot be opened as video: {plain(error)}") from error
         stack.enter_context(closing(container))
@@ -180,6 +188,8 @@ def _check(container: av.container.InputContainer, limits: LimitSettings) -> Sou
             f"{container.duration / av.time_base:.0f} s long; limits.max_duration_s is "
             f"{limits.max_duration_s:.0f}"
         )
+    # A stream may change its size on the way.
+    video.codec_context.options = {"max_pixels": str(limits.max_pixels + PADDING_PIXELS)}
     audios = [s for s in container.streams.audio if s.codec_context is not None and s.rate]
     return Source(
         container=container,

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import boto3
 import pytest
-from s3fs import S3FileSystem
 
 from cluster.connect import connection
+from stages.s3 import RetrySettings, Store
 from tests import s3 as s3_server
 from tests.bundles import make_bundle
+from tests.faulty_s3 import FaultyS3
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,12 @@ class Bucket:
     env: dict[str, str]
 
     def client(self):
-        return boto3.client("s3")
+        return boto3.client("s3", endpoint_url=self.env["AWS_ENDPOINT_URL"])
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """TEST_S3_ENDPOINT=http://... runs the tests on a server that is there already, with the keys below."""
+    """TEST_S3_ENDPOINT=http://... runs the tests on a server that is there, see tests/s3_rgw.py."""
     if endpoint := os.environ.get("TEST_S3_ENDPOINT"):
         yield endpoint
         return
@@ -40,7 +41,7 @@ def s3_endpoint() -> Iterator[str]:
 def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     env = {
         "AWS_ENDPOINT_URL": s3_endpoint,
-        "AWS_ACCESS_KEY_ID": "testkey",
+        "AWS_ACCESS_KEY_ID": os.environ.get("TEST_S3_KEY", "testkey"),
         "AWS_SECRET_ACCESS_KEY": "testsecret12345",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -53,12 +54,24 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     # s3fs keeps its clients by arguments, not by environment.
-    S3FileSystem.clear_instance_cache()
+    Store.clear_instance_cache()
     name = f"test-{secrets.token_hex(6)}"
     bucket = Bucket(f"s3://{name}", name, env)
     bucket.client().create_bucket(Bucket=name)
     yield bucket
-    S3FileSystem.clear_instance_cache()
+    Store.clear_instance_cache()
+
+
+@pytest.fixture
+def faulty(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """A proxy that breaks requests on their way to the bucket; those of `s3.client()` go straight."""
+    monkeypatch.setattr(
+        "stages.s3.RETRY", RetrySettings(first_wait_s=0.02, longest_wait_s=0.1, read_timeout_s=0.5)
+    )
+    with FaultyS3(s3.env["AWS_ENDPOINT_URL"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        Store.clear_instance_cache()
+        yield proxy
 
 
 @pytest.fixture(scope="session")
