@@ -5,6 +5,7 @@ e.g. Gygli et al., ECCV 2014). Then lengths are trimmed or extended inside their
 """
 
 import itertools
+import math
 import re
 from typing import Any
 
@@ -39,7 +40,9 @@ class CutSettings(Settings):
 
     @field_validator("target", mode="before")
     @classmethod
-    def _is_length(cls, target: str | float) -> str:
+    def _is_length(cls, target: object) -> str:
+        if isinstance(target, bool) or not isinstance(target, str | int | float):
+            raise ValueError(f"{target!r} is not a length: write 60s, 1m30s or 15%")
         text = f"{target:g}s" if isinstance(target, int | float) else target
         target_seconds(text, 100.0)
         return text
@@ -64,7 +67,7 @@ def target_seconds(text: str, duration_s: float) -> float:
         seconds = 3600 * hours + 60 * minutes + rest
     else:
         seconds = 0.0
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise ValueError(f"{text!r} is not a length: write 60s, 1m30s or 15%")
     return seconds
 

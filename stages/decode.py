@@ -175,7 +175,7 @@ class _ShardReader:
         # Shards run side by side: a thread each, so that they do not fight for cores.
         context.thread_type = "NONE"
         if self.settings.quality != "exact":
-            context.options = {"skip_loop_filter": "all"}
+            context.options = context.options | {"skip_loop_filter": "all"}
         if self.settings.quality == "draft":
             context.skip_frame = "NONREF"
         wanted = (self.source.video, self.source.audio)
@@ -197,7 +197,8 @@ class _ShardReader:
                 head, before_start = self._head(packets)
                 if before_start or back_s >= self.start_s:
                     yield from head
-                    yield from packets
+                    # A generator of PyAV that has ended lets StopIteration out of a plain `yield from`.
+                    yield from (packet for packet in packets)
                     return
         except MemoryError:
             raise
