@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
+from botocore.exceptions import BotoCoreError, ClientError
 from ray.exceptions import RayError
 from rich.console import Console
 
@@ -137,7 +138,7 @@ def process(job: Job, run_id: str, address: str | None, console: Console) -> Out
 def prepare(options: Options) -> Job:
     """Everything that can be checked without a cluster, before any work is done."""
     settings = load_settings(options.config, dict(options.flags), options.assignments)
-    bundle = open_bundle(settings.bundle)
+    bundle = open_models(settings.bundle)
     check_models(settings, bundle)
     library, output = storage.absolute(options.library), storage.absolute(options.output)
     if output == library:
@@ -149,6 +150,16 @@ def prepare(options: Options) -> Job:
     if len(listed) and not options.dry_run:
         storage.check_writable(output)
     return make_job(library, output, settings, bundle, listed, options.retry_failed, options.from_proxies)
+
+
+def open_models(uri: str | None) -> Bundle:
+    """Raises BundleError in words, without a password or signature that the URI may hold."""
+    try:
+        return open_bundle(uri)
+    except BundleError as error:
+        raise BundleError(storage.without_secrets(str(error))) from error
+    except (OSError, BotoCoreError, ClientError) as error:
+        raise BundleError(f"cannot read the bundle {storage.shown(uri)}: {storage.reason(error)}") from error
 
 
 def check_models(settings: Settings, bundle: Bundle) -> None:

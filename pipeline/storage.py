@@ -22,6 +22,7 @@ from stages.filesystem import S3_PROTOCOLS, code_of, open_filesystem, protocol_o
 TEMPORARY = ".reelmap-tmp-"  # how the name of an unfinished local file starts
 _PART_BYTES = 16 << 20  # of a multipart upload; this many times _PARTS_AT_ONCE is held in memory
 _PARTS_AT_ONCE = 4
+_SIGNED = "X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig"  # in a query
 _SHORTEST_SECRET = 8  # a shorter one would blank ordinary words
 
 _REASONS = {
@@ -392,6 +393,7 @@ def without_secrets(text: str) -> str:
     """Text that may quote URIs or what a server answered, without passwords, signatures and our own keys."""
     text = re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"]*@", r"\1", text)
     text = re.sub(r"(https?://[^?#\s'\"]*)[?#][^\s'\"<>)]*", r"\1?…", text, flags=re.IGNORECASE)
+    text = re.sub(rf"\b({_SIGNED})=[^&\s'\"<>)]+", r"\1=…", text, flags=re.IGNORECASE)
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID"):
         value = os.environ.get(name, "")
         if len(value) >= _SHORTEST_SECRET:
