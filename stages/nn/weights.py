@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from stages.filesystem import open_filesystem
@@ -44,10 +45,15 @@ class Bundle:
     def state(self, model: str) -> dict[str, torch.Tensor]:
         """The weights of `model`, checked against their hash."""
         card = self.card(model)
+        if card["file"] != _file_of(model):
+            raise BundleError(f"{self.uri}: {model} lies in {card['file']!r}, not in {_file_of(model)}")
         data = _read(f"{self.uri}/{card['file']}")
         if hashlib.sha256(data).hexdigest() != card["sha256"]:
             raise BundleError(f"{self.uri}/{card['file']} is not the file that bundle.json describes")
-        return load(data)
+        try:
+            return load(data)
+        except SafetensorError as error:  # a pickle of that name, too: nothing is ever unpickled
+            raise BundleError(f"{self.uri}/{card['file']} is not a safetensors file") from error
 
     def key(self) -> str:
         """Hash of all weights: a result made with another bundle is another result."""
@@ -62,8 +68,9 @@ def open_bundle(uri: str | None = None) -> Bundle:
         description = json.loads(_read(f"{uri}/bundle.json"))
     except json.JSONDecodeError as error:
         raise BundleError(f"{uri}/bundle.json is not JSON: {error}") from error
-    if description.get("format") != 1:
-        raise BundleError(f"{uri}: bundle format {description.get('format')} is not known here")
+    known = description.get("format") if isinstance(description, dict) else None
+    if known != 1:
+        raise BundleError(f"{uri}: bundle format {known} is not known here")
     bundle = Bundle(uri=uri, models=description["models"])
     for name, card in bundle.models.items():
         for other, sha256 in card.get("requires", {}).items():
@@ -90,7 +97,7 @@ def save_model(uri: str, model: str, state: dict[str, torch.Tensor], card: dict[
     except BundleError:
         models = {}
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
-    file = f"{model}.safetensors"
+    file = _file_of(model)
     sha256 = hashlib.sha256(data).hexdigest()
     # A model that was trained on other weights than these is of no more use.
     models = {
@@ -105,6 +112,10 @@ def save_model(uri: str, model: str, state: dict[str, torch.Tensor], card: dict[
     filesystem.pipe_file(f"{path}/{file}", data)
     description = json.dumps({"format": 1, "models": dict(sorted(models.items()))}, indent=1)
     filesystem.pipe_file(f"{path}/bundle.json", description.encode())
+
+
+def _file_of(model: str) -> str:
+    return f"{model}.safetensors"
 
 
 def _read(uri: str) -> bytes:
