@@ -2,8 +2,11 @@
 
 import json
 import multiprocessing
+import os
+import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -163,6 +166,48 @@ def test_lease_that_somebody_deleted_is_written_again(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         held.check()
+
+
+@pytest.mark.parametrize("clock", [0, 4_000_000_000], ids=["1970", "2096"])
+def test_clocks_that_are_off_kill_nobody_and_keep_no_dead_one_alive(clock: int, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / ".lease"
+    process = start_holder(tmp_path, 30)
+    stop = threading.Event()
+
+    def turn_back() -> None:
+        while not stop.wait(0.01):
+            with suppress(FileNotFoundError):
+                os.utime(path, (clock, clock))
+
+    thread = threading.Thread(target=turn_back)
+    thread.start()
+    try:
+        with pytest.raises(Busy), lease(str(tmp_path), "mine", dead_after_s=2.0):
+            pass
+    finally:
+        stop.set()
+        thread.join()
+        process.kill()
+        process.join()
+    put(str(tmp_path), SILENT)
+    os.utime(path, (clock, clock))
+    with lease(str(tmp_path), "mine", renew_s=0.2, dead_after_s=0.3):
+        assert there(str(tmp_path))["run_id"] == "mine"
+
+
+def test_suspended_holder_loses_the_output_and_stops_when_it_wakes(tmp_path: Path) -> None:
+    process = start_holder(tmp_path, 60)
+    try:
+        os.kill(process.pid, signal.SIGSTOP)
+        with lease(str(tmp_path), "mine", renew_s=0.2, dead_after_s=0.5) as held:
+            os.kill(process.pid, signal.SIGCONT)
+            process.join(20)
+            assert process.exitcode == 1  # it ended with Lost, long before its time
+            held.check()
+            assert there(str(tmp_path))["run_id"] == "mine"
+    finally:
+        process.kill()
+        process.join()
 
 
 def put(output: str, holder: dict) -> None:
