@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test test-all lint format clean
+.PHONY: help install demo test test-all test-s3 lint format clean
 
 help:
 	@echo "make demo      render a small library, make its reels and the report, say where they are"
 	@echo "make test      the test suite (under 15 minutes on 2 cores)"
 	@echo "make test-all  with the slow tests"
+	@echo "make test-s3   the tests of storage against a real S3 server (Ceph), installed if it can be"
 	@echo "make lint      ruff"
 
 install: $(VENV)/.installed
@@ -27,6 +28,9 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest
+
+test-s3: install
+	$(BIN)/python -m tests.s3_rgw
 
 lint: install
 	$(BIN)/ruff check .

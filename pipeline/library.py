@@ -203,8 +203,8 @@ def _s3(filesystem: AbstractFileSystem, path: str) -> Iterator[Entry]:
         page = filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=below, MaxKeys=_PAGE_KEYS, **more)
         for item in page.get("Contents", []):
             found = True
-            if "?versionId=" in item["Key"]:
-                log.warning("skipped s3://%s/%s: s3fs cannot open such a name", bucket, shown(item["Key"]))
+            if why := _unopenable(item["Key"]):
+                log.warning("skipped s3://%s/%s: %s", bucket, shown(item["Key"]), why)
                 continue
             yield _s3_entry(bucket, item["Key"], item["Key"].removeprefix(below), item["Size"], item)
         if not page.get("IsTruncated"):
@@ -213,6 +213,15 @@ def _s3(filesystem: AbstractFileSystem, path: str) -> Iterator[Entry]:
     if prefix and not found:
         head = filesystem.call_s3("head_object", Bucket=bucket, Key=prefix)
         yield _s3_entry(bucket, prefix, "", head["ContentLength"], head)
+
+
+def _unopenable(key: str) -> str:
+    """Why a key cannot be asked for by its own name, "" if it can."""
+    if "?versionId=" in key:
+        return "s3fs takes the end of such a name for a version"
+    if any(step in (".", "..") for step in key.split("/")):
+        return "HTTP clients resolve . and .. in a name, and would ask for another one"
+    return ""
 
 
 def _s3_entry(bucket: str, key: str, path: str, size_bytes: int, item: dict) -> Entry:

@@ -112,7 +112,12 @@ def open_source(uri: str, limits: LimitSettings = LimitSettings(), etag: str = "
         except LIBAV_ERRORS as error:
             raise Failed(f"cannot be opened as video: {plain(error)}") from error
         stack.enter_context(closing(container))
-        yield _check(container, limits)
+        try:
+            yield _check(container, limits)
+        finally:
+            # To libav the end of what could be read is the end of the video. It is not.
+            if isinstance(target, _Remote) and target.failure:
+                raise target.failure
 
 
 def _target(
@@ -136,6 +141,7 @@ class _Remote:
     """
 
     def __init__(self, open_file: Callable[[], BinaryIO], etag: str = ""):
+        self.failure: Failed | Unavailable | None = None
         self._file = self._ask(open_file)
         found = str(getattr(self._file, "details", {}).get("ETag") or "").strip('"')
         if etag and found and found != etag:
@@ -143,6 +149,8 @@ class _Remote:
             raise Failed(CHANGED)
 
     def read(self, size: int) -> bytes:
+        if self.failure:  # said once: PyAV keeps one error, and prints those that follow it
+            return b""
         return self._ask(lambda: self._file.read(size))
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -154,19 +162,23 @@ class _Remote:
     def close(self) -> None:
         self._file.close()
 
-    @staticmethod
-    def _ask(call: Callable[[], Any]) -> Any:
+    def _ask(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except FileNotFoundError as error:
-            raise Failed(GONE) from error
         except (OSError, BotoCoreError, ClientError) as error:
-            code = code_of(error)
-            if code in ("PreconditionFailed", "412"):
-                raise Failed(CHANGED) from error
-            if isinstance(error, PermissionError) and code not in _OUR_KEYS:
-                raise Failed(FORBIDDEN) from error
-            raise Unavailable(f"the storage does not give it: {type(error).__name__}") from error
+            self.failure = _verdict(error)
+            raise self.failure from error
+
+
+def _verdict(error: Exception) -> Failed | Unavailable:
+    code = code_of(error)
+    if code in ("PreconditionFailed", "412"):
+        return Failed(CHANGED)
+    if isinstance(error, FileNotFoundError):
+        return Failed(GONE)
+    if isinstance(error, PermissionError) and code not in _OUR_KEYS:
+        return Failed(FORBIDDEN)
+    return Unavailable(f"the storage does not give it: {type(error).__name__}")
 
 
 def _check(container: av.container.InputContainer, limits: LimitSettings) -> Source:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import random
 import time
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -76,7 +77,10 @@ class Store(S3FileSystem):
         while True:
             attempt += 1
             try:
-                return await self._once(method, *defaults, **kwargs)
+                answer = await self._once(method, *defaults, **kwargs)
+                if attempt > 1 and method == "create_multipart_upload":
+                    await self._abort_others(answer)
+                return answer
             except (OSError, BotoCoreError, ClientError, HttpError, ResponseParserError) as error:
                 # The upload is gone because an attempt before this one did complete it.
                 again = attempt > 1 and method == "complete_multipart_upload"
@@ -84,6 +88,9 @@ class Store(S3FileSystem):
                     return {}
                 wait_s = pause_s(error, attempt)
                 late = time.monotonic() - begun + (wait_s or 0) > RETRY.seconds
+                if code_of(error) in ("PreconditionFailed", "412"):
+                    # s3fs looks for these words, but Ceph sends none.
+                    raise OSError(errno.EINVAL, "pre-conditions do not hold") from answer_of(error)
                 if wait_s is None or attempt >= attempts or late:
                     if isinstance(error, (HttpError, ResponseParserError)):  # of no family that callers know
                         raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from error
@@ -102,6 +109,15 @@ class Store(S3FileSystem):
             finally:
                 body.close()
         return answer
+
+    async def _abort_others(self, upload: dict[str, Any]) -> None:
+        """Ends the uploads of this key that were begun before, in attempts whose answer was lost."""
+        bucket, key = upload["Bucket"], upload["Key"]
+        with suppress(OSError):  # it tidies, and must not end an upload that goes well
+            page = await self._once("list_multipart_uploads", Bucket=bucket, Prefix=key)
+            for other in page.get("Uploads", []):
+                if other["Key"] == key and other["UploadId"] != upload["UploadId"]:
+                    await self._abort_mpu(bucket, key, other["UploadId"])
 
     async def _completed(self, upload: dict[str, Any]) -> bool:
         """Whether the object is the one that this upload would have made."""
