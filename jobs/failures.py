@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from pipeline import again, storage, tables
@@ -15,19 +16,22 @@ def failures(output: str, retry: bool, report: str | None, say: Callable[[str], 
     """Exit code: 0 listed, and planned again if asked to, 2 not."""
     output = storage.absolute(output)
     try:
-        rows = listed(output)
-        for row in rows:
-            waits = " (the next run tries it again)" if row["again"] else ""
-            say(f"{row['name']}: {row['status']} in {row['stage']}: {row['reason']}{waits}")
-        for line in sums(rows):
-            say(line)
-        if retry and rows:
-            with lease(output, "failures --retry") as held:
-                held.check()
-                asked = again.ask(output, [row["video_id"] for row in rows])
+        if not tables.list_parts(output, "videos"):
+            raise storage.StorageError(f"there are no results of reelmap in {storage.shown(output)}")
+        with ExitStack() as stack:
+            if retry:  # what is listed is what is planned again: no run may come between
+                held = stack.enter_context(lease(output, "failures --retry"))
+            rows = listed(output)
             for row in rows:
-                row["again"] = True
-            say(f"{asked} videos are planned again: the next `reelmap highlights` takes them")
+                waits = " (the next run tries it again)" if row["again"] else ""
+                say(f"{row['name']}: {row['status']} in {row['stage']}: {row['reason']}{waits}")
+            for line in sums(rows):
+                say(line)
+            if retry and rows:
+                held.check()
+                again.ask(output, [row["video_id"] for row in rows])
+                rows = [row | {"again": True} for row in rows]
+                say("planned again: the next `reelmap highlights` takes them")
         if report:
             record = {"output": storage.shown(output), "failures": rows}
             storage.write_bytes(storage.absolute(report), json.dumps(record, indent=1).encode())
@@ -38,10 +42,7 @@ def failures(output: str, retry: bool, report: str | None, say: Callable[[str], 
 
 
 def listed(output: str) -> list[dict[str, Any]]:
-    """The failures that count, by stage and name. Raises StorageError if nothing was ever published."""
-    newest = tables.current(output)
-    if not len(newest):
-        raise storage.StorageError(f"there are no results of reelmap in {storage.shown(output)}")
+    """The failures that count, by stage and URI."""
     columns = ["video_id", "uri", "status", "stage", "reason", "failed_at"]
     waiting = again.asked(output)
     rows = [
@@ -53,7 +54,7 @@ def listed(output: str) -> list[dict[str, Any]]:
             "failed_at": row["failed_at"].isoformat() if row["failed_at"] else None,
             "again": row["video_id"] in waiting,
         }
-        for row in tables.read(output, "failures", columns, newest=newest).to_pylist()
+        for row in tables.read(output, "failures", columns).to_pylist()
     ]
     return sorted(rows, key=lambda row: (row["stage"] or "", row["uri"]))
 

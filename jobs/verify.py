@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from pipeline import schema, storage, tables
+from pipeline import again, schema, storage, tables
 from pipeline.lease import Busy, Lost, check_free, lease
 from pipeline.verify import Checked, Difference, differences, repair
 from pipeline.wording import size
@@ -32,13 +32,13 @@ def verify(output: str, quick: bool, mend: bool, report: str | None, say: Callab
                 # A run that began in the meantime makes differences of its own.
                 check_free(output)
         say(
-            f"{checked.videos} videos, {checked.reels} reels, {checked.files} files "
-            f"({size(checked.bytes)}): {len(found) or 'no'} differences"
+            f"{several(checked.videos, 'video')}, {several(checked.reels, 'reel')}, "
+            f"{several(checked.files, 'file')} ({size(checked.bytes)}): {several(len(found), 'difference')}"
         )
         if found and mend:
-            say(f"{removed} files removed, {asked} videos will be made anew by the next `reelmap highlights`")
+            say(f"removed: {several(removed, 'file')}; the next run makes anew: {several(asked, 'video')}")
         elif found:
-            say("--repair removes what is of no use and has the next run make the rest anew")
+            say(advice(output, found))
         if report:
             storage.write_bytes(storage.absolute(report), facts(output, checked, found, quick, mend))
     except (storage.StorageError, Busy, Lost) as error:
@@ -48,6 +48,19 @@ def verify(output: str, quick: bool, mend: bool, report: str | None, say: Callab
         say("interrupted: what was not looked at may differ, too")
         return INTERRUPTED
     return SOME if found else NONE
+
+
+def several(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def advice(output: str, found: list[Difference]) -> str:
+    """What can be done about the differences, if it was not asked for before."""
+    damaged = any(path.startswith("videos/") for difference in found for path in difference.remove)
+    waiting = set() if damaged else again.asked(output)
+    if all(difference.again and waiting.issuperset(difference.again) for difference in found):
+        return "a repair has been asked for: the next run makes these videos anew"
+    return "--repair removes what is of no use and has the next run make the rest anew"
 
 
 def check_is_output(output: str) -> None:

@@ -81,7 +81,7 @@ def examine(reel: Reel, decode: bool) -> list[str]:
         wrong = []
         if (size := path.stat().st_size) != reel.size_bytes:
             wrong.append(f"has {size} bytes instead of {reel.size_bytes}")
-        if reel.sha256 and sha256 != reel.sha256:
+        elif reel.sha256 and sha256 != reel.sha256:
             wrong.append("has another checksum than its row")
         return wrong + _look(path, reel, decode)
 

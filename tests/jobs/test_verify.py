@@ -32,7 +32,8 @@ def test_differences_are_lines_a_file_and_the_exit_code(output: Path, tmp_path: 
     assert done.exit_code == 1
     lines = done.output.splitlines()
     assert "media/a/reel.mp4 (a.mp4): is missing" in lines
-    assert any(line.startswith("3 videos, 0 reels, 0 files") for line in lines)
+    assert lines[-1].startswith("--repair removes")
+    assert any(line.startswith("3 videos, no reels, no files") for line in lines)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["checked"]["videos"] == 3
     assert {"media/a/reel.mp4", "media/a/poster.jpg"} <= {line["path"] for line in found["differences"]}
@@ -48,8 +49,9 @@ def test_a_sound_output_is_no_difference(tmp_path: Path) -> None:
 def test_a_repair_plans_again_what_is_broken(output: Path) -> None:
     done = run("verify", output, "--repair")
     assert done.exit_code == 1
-    assert "1 videos will be made anew by the next `reelmap highlights`" in done.output
+    assert "removed: no files; the next run makes anew: 1 video" in done.output
     assert again.asked(str(output)) == {"a"}
+    assert "a repair has been asked for" in run("verify", output).output
     assert not (output / "runs" / ".lease").exists()
 
 
@@ -91,7 +93,7 @@ def test_failures_are_listed_with_reasons_and_summed_by_stage(output: Path, tmp_
 
 
 def test_failures_that_are_planned_again_say_so(output: Path) -> None:
-    assert "2 videos are planned again" in run("failures", output, "--retry").output
+    assert "planned again: the next" in run("failures", output, "--retry").output
     assert again.asked(str(output)) == {"b", "c"}
     assert "the next run tries it again" in run("failures", output).output
     storage.delete(f"{output}/{again.FILE}")
