@@ -165,7 +165,7 @@ def _audio_frames(source: Source, from_s: float) -> Iterator[av.AudioFrame]:
         source.container.seek(source.ticks(from_s, stream), stream=stream, backward=True)
     except LIBAV_ERRORS:
         source.container.seek(0)
-    packets = source.container.demux(stream)
+    packets = source.packets(stream)
     while True:
         try:
             packet = next(packets, None)

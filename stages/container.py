@@ -79,6 +79,15 @@ class Source:
         """The PTS on `stream`'s clock at `seconds` from the start of the presentation."""
         return round((Fraction(seconds) + self.origin) / stream.time_base)
 
+    def packets(self, *streams: av.VideoStream | av.AudioStream) -> Iterator[av.Packet]:
+        """The packets of these streams from where the source stands to its end, and then empty ones."""
+        try:
+            # As an expression: a generator of PyAV that has ended lets StopIteration out of `yield from`.
+            yield from (packet for packet in self.container.demux(*streams))
+        except IndexError:
+            # A stream that began on the way is unknown to PyAV, which trips over it at the very end.
+            return
+
     def seek(self, seconds: float) -> None:
         """To the last video keyframe at or before `seconds`; a source that cannot seek stays put."""
         try:

@@ -120,7 +120,7 @@ def _whole_frames(
 
 
 def _decoded(source: Source) -> Iterator[av.VideoFrame]:
-    packets = source.container.demux(source.video)
+    packets = source.packets(source.video)
     while True:
         try:
             packet = next(packets, None)

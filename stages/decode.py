@@ -189,16 +189,15 @@ class _ShardReader:
         streams = [source.video] + ([source.audio] if source.audio else [])
         try:
             if self.first_shard:
-                yield from source.container.demux(*streams)
+                yield from source.packets(*streams)
                 return
             for back_s in STEPS_BACK_S:
                 source.seek(max(0.0, self.start_s - back_s))
-                packets = source.container.demux(*streams)
+                packets = source.packets(*streams)
                 head, before_start = self._head(packets)
                 if before_start or back_s >= self.start_s:
                     yield from head
-                    # A generator of PyAV that has ended lets StopIteration out of a plain `yield from`.
-                    yield from (packet for packet in packets)
+                    yield from packets
                     return
         except MemoryError:
             raise

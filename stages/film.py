@@ -74,7 +74,7 @@ def picture_span(source: Source, frame_s: float) -> tuple[float, float]:
     """When the first picture comes on show and the last one ends, by the packets: nothing is decoded."""
     first_s, end_s = float("inf"), float("-inf")
     try:
-        for packet in source.container.demux(source.video):
+        for packet in source.packets(source.video):
             if packet.pts is None or packet.is_discard:
                 continue
             time_s = source.seconds(packet)

@@ -89,7 +89,7 @@ def _first_frame(source: Source) -> av.VideoFrame:
     source.video.thread_type = "NONE"
     error: BaseException | None = None
     try:
-        for tried, packet in enumerate(source.container.demux(source.video)):
+        for tried, packet in enumerate(source.packets(source.video)):
             beat()
             try:
                 frames = packet.decode()
@@ -122,7 +122,7 @@ def _varies(source: Source) -> bool:
         stamps = []
         try:
             source.container.seek(0)
-            for packet in source.container.demux(source.video):
+            for packet in source.packets(source.video):
                 if packet.pts is not None:
                     stamps.append(packet.pts)
                 if len(stamps) >= RATE_PACKETS:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -63,6 +65,30 @@ def test_same_command_finishes_what_was_stopped(
 
     part_way = tables.read(str(output), "videos")["video_id"].to_pylist()
     assert 1 <= len(part_way) < VIDEOS, "stopped too late to show anything"
+    finish(library, output, bundle)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_again_and_again_at_any_moment_it_still_ends_with_everything_once(
+    seed: int, library: Path, tmp_path: Path, bundle: str
+) -> None:
+    dice, output = random.Random(seed), tmp_path / "output"
+    for _ in range(4):
+        run = start(library, output, bundle)
+        family = []
+        with suppress(subprocess.TimeoutExpired):
+            run.wait(dice.uniform(0.5, 30))
+        with suppress(psutil.NoSuchProcess):
+            family = psutil.Process(run.pid).children(recursive=True)
+        run.kill()
+        run.communicate(timeout=60)
+        assert not psutil.wait_procs(family, timeout=60)[1], "Ray outlived its driver"
+    finish(library, output, bundle)
+
+
+def finish(library: Path, output: Path, bundle: str) -> None:
+    """Lets the command end by itself, and looks whether everything is there once and nothing else."""
     again = start(library, output, bundle)
     said = again.communicate(timeout=300)[1]
     assert again.returncode == 0, said

@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
 
-from stages.container import LIBAV_ERRORS, LimitSettings, open_source
+from stages.container import LIBAV_ERRORS, LimitSettings, Source, open_source
 from stages.decode import DecodeSettings, decode
 from stages.failure import Dropped, Failed
 from stages.probe import probe
@@ -242,3 +244,16 @@ def test_matroska_that_is_built_here_is_one(tmp_path: Path) -> None:
         assert source.container.duration == 5 * av.time_base
     assert integer(0xD7, 300) == b"\xd7\x82\x01\x2c"
     assert float_element(0x4489, 1.0)[:3] == b"\x44\x89\x88"
+
+
+@pytest.mark.parametrize("error", [IndexError("list index out of range"), None])
+def test_end_of_a_source_is_its_end_however_pyav_puts_it(error: Exception | None) -> None:
+    """Found by fuzzing: a stream that begins on the way is an IndexError of PyAV at the end."""
+
+    def demux(*_: object) -> Iterator[str]:
+        yield "packet"
+        if error:
+            raise error
+
+    source = Source(SimpleNamespace(demux=demux), None, None, Fraction(0))
+    assert list(source.packets()) == ["packet"]
