@@ -13,7 +13,7 @@ from rich.console import Console
 from cluster.connect import connection, cores, gpus
 from cluster.plan import make_plan
 from cluster.preflight import ClusterTooSmall, check_cluster
-from pipeline import again, storage, tables
+from pipeline import again, redact, storage, tables
 from pipeline.config import Settings, load_settings
 from pipeline.lease import Busy, Lost, lease
 from pipeline.library import LibraryError, list_library
@@ -157,7 +157,7 @@ def open_models(uri: str | None) -> Bundle:
     try:
         return open_bundle(uri)
     except BundleError as error:
-        raise BundleError(storage.without_secrets(str(error))) from error
+        raise BundleError(redact.without_secrets(str(error))) from error
     except (OSError, BotoCoreError, ClientError) as error:
         raise BundleError(f"cannot read the bundle {storage.shown(uri)}: {storage.reason(error)}") from error
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import schema, storage, tables
+from pipeline import redact, schema, storage, tables
 from pipeline.rows import PUBLISHED, from_table, to_table
 
 MEDIA = "media"
@@ -104,10 +104,10 @@ class Publish:
 
 def _clean(row: dict[str, Any]) -> dict[str, Any]:
     """Errors quote what they were about: a URI with a password, or an answer of the store with our keys."""
-    row = row | {"uri": storage.without_login(row["uri"])}
+    row = row | {"uri": redact.without_login(row["uri"])}
     if failure := row["failure"]:
         texts = {
-            name: storage.without_secrets(failure[name]) for name in ("reason", "trace") if failure.get(name)
+            name: redact.without_secrets(failure[name]) for name in ("reason", "trace") if failure.get(name)
         }
         row["failure"] = failure | texts
     return row

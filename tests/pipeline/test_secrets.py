@@ -17,7 +17,7 @@ from rich.console import Console
 from jobs import highlights as job
 from jobs.cli import main
 from jobs.highlights import COULD_NOT_START, Options, highlights
-from pipeline import run, storage, tables
+from pipeline import redact, run, tables
 from pipeline.config import Settings
 from pipeline.library import list_library
 from pipeline.progress import Totals
@@ -99,7 +99,7 @@ def test_no_secret_is_in_tables_log_pages_or_records(
 
 def publish_like(videos: pa.Table) -> pa.Table:
     """URIs as a publisher writes them."""
-    uris = pa.array([storage.without_login(uri) for uri in videos["uri"].to_pylist()])
+    uris = pa.array([redact.without_login(uri) for uri in videos["uri"].to_pylist()])
     return videos.set_column(videos.schema.get_field_index("uri"), videos.schema.field("uri"), uris)
 
 
@@ -137,3 +137,22 @@ def test_a_place_that_cannot_be_used_is_named_without_its_secrets(
     said = "".join(capfd.readouterr())
     assert "Traceback" not in said
     assert [secret for secret in SECRETS if secret in said] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("cannot open ftp://u:p@host/a: refused", "cannot open ftp://host/a: refused"),
+        ("GET 'https://h/a?X-Amz-Signature=1' gave 403", "GET 'https://h/a?…' gave 403"),
+        ("query X-Amz-Signature=1f&x=2", "query X-Amz-Signature=…&x=2"),
+        ("s3://bucket/me@home.mp4?x#1 ends early", "s3://bucket/me@home.mp4?x#1 ends early"),
+    ],
+)
+def test_text_loses_what_is_secret_and_nothing_else(text: str, clean: str) -> None:
+    assert redact.without_secrets(text) == clean
+
+
+def test_a_name_in_a_table_is_the_name_in_the_store() -> None:
+    for uri in ("s3://bucket/a b@c?d#e\n%2F.mp4", "/lib/u:p@x/a.mp4"):
+        assert redact.without_login(uri) == uri
+    assert redact.without_login(f"https://u:p@host/a.mp4{SIGNED}") == "https://host/a.mp4"

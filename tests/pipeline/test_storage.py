@@ -259,3 +259,27 @@ def test_open_input_reads_only_what_is_asked_for(output):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10_000_000
+
+
+def test_walk_finds_every_file_and_its_size(output):
+    assert list(storage.walk(output)) == []
+    names = ["a", "deep/er/b c", ".hidden", f"x/{storage.TEMPORARY}1"]
+    for name in names:
+        storage.write_bytes(f"{output}/{name}", name.encode())
+    storage.write_bytes(f"{output}-other/z", b"z")
+    assert sorted(storage.walk(output)) == sorted((name, len(name)) for name in names)
+
+
+def test_empty_folders_go_and_those_with_files_stay(tmp_path):
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    storage.write_bytes(f"{tmp_path}/full/a", b"a")
+    storage.remove_empty_folders(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_fetch_copies_a_file_and_says_when_there_is_none(output, tmp_path):
+    storage.write_bytes(f"{output}/a", b"data")
+    storage.fetch(f"{output}/a", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"data"
+    with pytest.raises(storage.Missing):
+        storage.fetch(f"{output}/b", tmp_path / "copy")
