@@ -9,6 +9,7 @@ tried again there: exponential waits with full jitter (Brooker, "Exponential bac
 import asyncio
 import errno
 import hashlib
+import logging
 import os
 import random
 import time
@@ -46,6 +47,9 @@ class RetrySettings(Settings):
 
 
 RETRY = RetrySettings()
+SAID_AFTER = 4  # attempts, some seconds: who waits in front of a wrong endpoint should know what for
+
+log = logging.getLogger("reelmap")
 
 # Trouble on the way. A certificate that is not accepted is a ConnectionError too, but will not change.
 _ON_THE_WAY = (
@@ -95,6 +99,9 @@ class Store(S3FileSystem):
                     if isinstance(error, (HttpError, ResponseParserError)):  # of no family that callers know
                         raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from error
                     raise
+                if attempt == SAID_AFTER:
+                    why = code_of(error) or type(error).__name__
+                    log.warning("the store does not serve %s (%s): waiting for it", method, why)
                 await asyncio.sleep(wait_s)
 
     # The blocking twin is bound to the method it wraps, so that it must be made anew.

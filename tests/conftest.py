@@ -27,6 +27,12 @@ class Bucket:
         return boto3.client("s3", endpoint_url=self.env["AWS_ENDPOINT_URL"])
 
 
+@pytest.fixture(autouse=True)
+def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that fail on purpose are tried as often as ever, in shorter order."""
+    monkeypatch.setattr("stages.s3.RETRY", RetrySettings(first_wait_s=0.02, longest_wait_s=0.1))
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """TEST_S3_ENDPOINT=http://... runs the tests on a server that is there, see tests/s3_rgw.py."""

@@ -141,7 +141,8 @@ def test_what_will_not_change_is_not_asked_twice(s3: Bucket, faulty: FaultyS3) -
         assert pause_s(error, 1) is None
 
 
-def test_waits_grow_with_jitter_are_bounded_and_heed_the_store() -> None:
+def test_waits_grow_with_jitter_are_bounded_and_heed_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.s3.RETRY", RETRY)
     unreachable = EndpointConnectionError(endpoint_url="http://x")
     for attempt in range(1, 12):
         waits = [pause_s(unreachable, attempt) for _ in range(300)]
