@@ -28,9 +28,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,10 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
+from benchmarks.losses import Tally, Undisturbed, judge, rows_of, shown
 from cluster.connect import connection
 from jobs.highlights import Options, highlights
-from pipeline import flow, schema, tables
+from pipeline import flow, tables
 from stages.container import LimitSettings
 from stages.decode import DecodeSettings, decode
 from tests.bundles import make_bundle
@@ -52,26 +52,12 @@ WORKERS = ("probe", "decode", "look", "gather", "score", "render", "publish")
 POISONS = ("crash", "segv", "hang", "memory")
 FAULTS = ("workers", "poison", *WORKERS, "driver", "node", "spill", "disk")
 # Of one run; a gather actor that dies takes all that it holds.
-KILLS_PER_RUN = 12
-BETWEEN_S = (0.3, 2.0)
+KILLS_PER_RUN = 24
+BETWEEN_S = (0.2, 1.2)
 AGAIN = 4  # the same command, until nothing is left to do
 STALL_S = 8.0
 MEMORY_BYTES = 1 << 30
 DISK_BYTES = 1 << 20
-
-
-@dataclass
-class Tally:
-    fault: str
-    injected: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    runs: int = 0
-    lost_rows: int = 0
-    doubled_rows: int = 0
-    innocents: int = 0  # healthy videos that ended as failures
-    leftovers: int = 0  # files that no table knows
-    unpunished: int = 0  # poisons that did not end as failures
-    extra_s: float = 0.0  # over undisturbed runs, all together
 
 
 @dataclass(frozen=True)
@@ -91,12 +77,6 @@ class Bench:
 
     def new_output(self) -> Path:
         return self.folder / f"output-{secrets.token_hex(4)}"
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    rows: dict[tuple[str, str], int]  # (table, name of the video) -> rows
-    seconds: float
 
 
 @click.command(help=__doc__.splitlines()[0])
@@ -123,7 +103,7 @@ def main(faults: tuple[str, ...], times: int, videos: int, seed: int, json_file:
     total = sum(tally.injected for tally in tallies)
     print(f"{total} faults in {time.monotonic() - began:.0f} s")
     if json_file:
-        Path(json_file).write_text(json.dumps([asdict(tally) for tally in tallies], indent=1))
+        Path(json_file).write_text(json.dumps([vars(tally) for tally in tallies], indent=1))
 
 
 def parse(fault: str, times: int) -> tuple[str, int]:
@@ -145,45 +125,6 @@ def undisturbed(bench: Bench) -> Undisturbed:
     output, began = bench.new_output(), time.monotonic()
     run(bench.options(output))
     return Undisturbed(rows_of(output), time.monotonic() - began)
-
-
-def rows_of(output: Path) -> dict[tuple[str, str], int]:
-    """How many rows each video has in each table, superseded or doubled ones included."""
-    names: dict[str, str] = {}
-    counts: Counter[tuple[str, str]] = Counter()
-    for table in reversed(schema.TABLES):  # `videos` first: it has the names
-        for part in (output / table).glob("*.parquet"):
-            columns = ["video_id", "uri"] if table == "videos" else ["video_id"]
-            for row in tables.pq.read_table(part, columns=columns).to_pylist():
-                if "uri" in row:
-                    names[row["video_id"]] = Path(row["uri"]).name
-                counts[table, names.get(row["video_id"], "?")] += 1
-    return dict(counts)
-
-
-def judge(tally: Tally, output: Path, whole: Undisturbed, poisons: set[str] = frozenset()) -> None:
-    """Compares an OUTPUT with that of an undisturbed run."""
-    rows = rows_of(output)
-    for key in rows.keys() | whole.rows.keys():
-        table, name = key
-        if name in poisons:
-            continue
-        if table == "failures":
-            tally.innocents += rows.get(key, 0) > 0
-            continue
-        difference = rows.get(key, 0) - whole.rows.get(key, 0)
-        tally.lost_rows += max(0, -difference)
-        tally.doubled_rows += max(0, difference)
-    tally.unpunished += sum(("failures", name) not in rows for name in poisons)
-    videos = tables.read(str(output), "videos").to_pylist()
-    known = {row["video_id"] for row in videos if row["status"] == "ok"}
-    parts = {part.name for part in (output / "videos").glob("*.parquet")}
-    for path in output.rglob("*"):
-        below = path.relative_to(output)
-        hidden = path.is_file() and path.name.startswith(".")
-        orphan = path.suffix == ".parquet" and path.name not in parts
-        stray = below.parts[0] == "media" and len(below.parts) == 2 and path.name not in known
-        tally.leftovers += hidden or orphan or stray
 
 
 def run(options: Options) -> None:
@@ -423,17 +364,6 @@ def fill_disk(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: ra
         tally.runs += 1
         tally.extra_s += time.monotonic() - began - whole.seconds
         judge(tally, output, whole)
-    return tally
-
-
-def shown(tally: Tally) -> Tally:
-    print(
-        f"{tally.fault:8s} {tally.injected:4d} injected in {tally.runs:3d} runs: "
-        f"lost {tally.lost_rows}, doubled {tally.doubled_rows}, innocents {tally.innocents}, "
-        f"leftovers {tally.leftovers}, unpunished {tally.unpunished}, "
-        f"extra {tally.extra_s / max(1, tally.injected):.1f} s each {dict(tally.kinds) or ''}",
-        flush=True,
-    )
     return tally
 
 
