@@ -76,8 +76,9 @@ class Store(S3FileSystem):
         super().__init__(use_listings_cache=False, config_kwargs={"retries": once} | timeouts, **options)
 
     async def _call_s3(self, method: str, *defaults: dict[str, Any], **kwargs: Any) -> Any:
-        begun, attempts = time.monotonic(), int(os.environ.get("AWS_MAX_ATTEMPTS") or RETRY.attempts)
-        attempt = 0
+        given = os.environ.get("AWS_MAX_ATTEMPTS", "")
+        attempts = int(given) if given.isdigit() else RETRY.attempts
+        begun, attempt = time.monotonic(), 0
         while True:
             attempt += 1
             try:
@@ -129,8 +130,8 @@ class Store(S3FileSystem):
     async def _completed(self, upload: dict[str, Any]) -> bool:
         """Whether the object is the one that this upload would have made."""
         try:
-            head = await self._once("head_object", Bucket=upload["Bucket"], Key=upload["Key"])
-        except OSError:
+            head = await self._call_s3("head_object", Bucket=upload["Bucket"], Key=upload["Key"])
+        except (OSError, BotoCoreError):
             return False
         tags = [part["ETag"].strip('"') for part in upload["MultipartUpload"]["Parts"]]
         return head["ETag"].strip('"') == etag_of_parts(tags)
