@@ -15,12 +15,10 @@ an undisturbed run: per video the same status and as many rows in each table, no
 """
 
 import contextlib
-import ctypes
 import io
 import json
 import os
 import random
-import re
 import secrets
 import signal
 import subprocess
@@ -34,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import psutil
 import ray
 from ray.cluster_utils import Cluster
@@ -47,9 +44,9 @@ from stages.container import LimitSettings
 from stages.decode import DecodeSettings, decode
 from tests.bundles import make_bundle
 from tests.media import make_video
+from tests.poison import POISONS, poisoned
 
 WORKERS = ("probe", "decode", "look", "gather", "score", "render", "publish")
-POISONS = ("crash", "segv", "hang", "memory")
 FAULTS = ("workers", "poison", *WORKERS, "driver", "node", "spill", "disk")
 # Of one run; a gather actor that dies takes all that it holds.
 KILLS_PER_RUN = 24
@@ -232,23 +229,6 @@ def stand_in(stage: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         flow.decode = before
-
-
-def poisoned(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings) -> dict[str, Any]:
-    """`decode`, but for videos with the name of a poison."""
-    found = re.search(r"-(crash|segv|hang|memory)-", row["uri"])
-    match found and found[1]:
-        case "crash":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "segv":
-            ctypes.string_at(0)
-        case "hang":
-            ctypes.PyDLL(None).sleep(3600)
-        case "memory":
-            hoard = []
-            while True:
-                hoard.append(np.ones(64 << 20, np.uint8))
-    return decode(row, settings, limits)
 
 
 def kill_drivers(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: random.Random) -> Tally:

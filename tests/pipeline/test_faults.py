@@ -1,8 +1,5 @@
 """A process that dies takes its row with it, not the run and not its neighbours."""
 
-import os
-import signal
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +7,6 @@ import pyarrow as pa
 import pytest
 import ray.data
 
-from benchmarks.faults import poisoned
 from cluster.plan import Plan, make_plan
 from jobs.highlights import SOME_FAILED, Options, highlights
 from pipeline import flow, tables
@@ -18,18 +14,12 @@ from pipeline.guard import Bounds, Guard
 from pipeline.rows import LISTED, from_table, to_table
 from pipeline.suspects import Witness, open_witness
 from tests.media import make_video
+from tests.poison import DEADLY, DiesOnThree, Silent, dies_of_poison, poisoned
 
 VIDEOS = 8
-POISON = {"3", "4"}
 
 
-class DiesOnThree:
-    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        if 3 in table["number"].to_pylist():
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield table
-
-
+@pytest.mark.slow
 def test_row_that_kills_its_actor_is_given_up_and_the_others_come_through(ray_local: None) -> None:
     flow.configure()
     blocks = [pa.table({"number": [number]}) for number in range(6)]
@@ -42,17 +32,6 @@ def test_row_that_kills_its_actor_is_given_up_and_the_others_come_through(ray_lo
     # Neighbours that were queued behind it may be lost with it: they are planned again.
     assert {0, 1, 5} <= came
     assert 3 not in came
-
-
-class Silent:
-    def add(self, *args: object) -> None:
-        pass
-
-
-def dies_of_poison(row: dict) -> dict:
-    if row["video_id"] in POISON:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return row
 
 
 def attempt(video_ids: list[str], witness: Witness, plan: Plan, actors: bool) -> dict[str, dict]:
@@ -68,7 +47,7 @@ def attempt(video_ids: list[str], witness: Witness, plan: Plan, actors: bool) ->
     return {row["video_id"]: row for batch in batches for row in from_table(batch)}
 
 
-@pytest.mark.parametrize("actors", [False, True])
+@pytest.mark.parametrize("actors", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_poison_is_set_aside_and_convicted_alone_while_every_neighbour_comes_through(
     actors: bool, ray_local: None
 ) -> None:
@@ -76,12 +55,12 @@ def test_poison_is_set_aside_and_convicted_alone_while_every_neighbour_comes_thr
     witness, plan = open_witness(), make_plan(2, 0, VIDEOS)
     everyone = [str(number) for number in range(VIDEOS)]
     came = attempt(everyone, witness, plan, actors)
-    assert came.keys() == set(everyone) - POISON
+    assert came.keys() == set(everyone) - DEADLY
     assert not [row for row in came.values() if row["failure"]]
-    assert witness.suspects(everyone) == POISON
+    assert witness.suspects(everyone) == DEADLY
     witness.try_alone()
-    convicted = attempt(sorted(POISON), witness, plan.alone(), actors)
-    assert convicted.keys() == POISON
+    convicted = attempt(sorted(DEADLY), witness, plan.alone(), actors)
+    assert convicted.keys() == DEADLY
     for row in convicted.values():
         assert "its worker died" in row["failure"]["reason"]
 
