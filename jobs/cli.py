@@ -197,7 +197,9 @@ def train(
     except KeyboardInterrupt:
         click.echo("interrupted: the same command goes on from the last checkpoint", err=True)
         sys.exit(130)
-    click.echo(json.dumps(card, indent=1))
+    # Hashes of a thousand files would push what was learnt out of sight; they are in the bundle.
+    trained = {name: value for name, value in card.get("trained", {}).items() if name != "files"}
+    click.echo(json.dumps(card | ({"trained": trained} if trained else {}), indent=1))
 
 
 @main.command()

@@ -17,8 +17,11 @@ from stages.settings import Settings
 
 # Darker clips are fades and blanks, whatever the network says of them.
 BLACK_LUMA = 0.03
+# Of a clip, the most that a transition at either end takes: less than half of it is under effects.
+OVERLAP = 0.25
 KNAPSACK_STEPS = 6000
 TRIMS = 8
+GOOD_IN_SUM = "good in the sum of its parts"
 # Parts without a share of their own in the score; the learned importance knows them.
 WORDS = {"motion": "much motion", "loudness_lufs": "loud"}
 
@@ -54,6 +57,11 @@ class CutSettings(Settings):
                 f"min_clip_s ({self.min_clip_s:g}) is more than max_clip_s ({self.max_clip_s:g})"
             )
         return self
+
+
+def microseconds(seconds: float) -> float:
+    """Without what is less than a container's clock tells: a video begins at 0 and not just before."""
+    return round(seconds, 6) + 0.0
 
 
 def target_seconds(text: str, duration_s: float) -> float:
@@ -157,7 +165,7 @@ class Cut:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         settings = self.settings
         start_s = row["shard_log"][0]["start_s"]
-        start_s = 0.0 if start_s is None or np.isnan(start_s) else start_s
+        start_s = 0.0 if start_s is None or np.isnan(start_s) else microseconds(start_s)
         target_s = max(target_seconds(settings.target, row["duration_s"]), settings.min_clip_s)
         target_s = min(target_s, row["duration_s"] - start_s)
         # Twice the minimum leaves room to trim a clip and still meet the target.
@@ -195,7 +203,7 @@ class Cut:
             "loudness_lufs": float(loudness.mean()) if len(loudness) else None,
             "embedding": embedding / max(float(np.linalg.norm(embedding)), 1e-12),
             "thumbnail": row["thumbnails"][middle],
-            "thumbnail_s": float(times[middle]),
+            "thumbnail_s": microseconds(float(times[middle])),
         }
 
     def _edits(self, clips: list[dict], target_s: float) -> list[dict]:
@@ -220,7 +228,7 @@ class Cut:
         return self._layout([clips[k] for k in sorted(chosen)], trim_to_s=target_s)
 
     def _overlap_s(self, shortest_s: float) -> float:
-        return min(self.transition_s, 0.4 * shortest_s) if self.transitions else 0.0
+        return min(self.transition_s, OVERLAP * shortest_s) if self.transitions else 0.0
 
     def _layout(self, clips: list[dict], trim_to_s: float | None = None) -> list[dict]:
         """The edit list of `clips` in time order; trimmed to a length if one is given."""
@@ -262,9 +270,9 @@ class Cut:
 
 
 def fitting(wanted_s: np.ndarray, spans: np.ndarray) -> np.ndarray:
-    """Overlaps [K] with the clip before, so short that no clip [K, 2] is in two transitions at once."""
+    """Overlaps [K] with the clip before, so short that every clip [K, 2] stands clean for a good part."""
     lengths = spans[:, 1] - spans[:, 0]
-    return np.append(0.0, np.minimum(wanted_s[1:], 0.45 * np.minimum(lengths[1:], lengths[:-1])))
+    return np.append(0.0, np.minimum(wanted_s[1:], OVERLAP * np.minimum(lengths[1:], lengths[:-1])))
 
 
 def reel_seconds(edits: list[dict]) -> float:
@@ -302,16 +310,23 @@ def explain(clips: list[dict], chosen: set[int]) -> None:
         for part in ("importance", "novelty", *WORDS)
     }
     best = {clips[k]["shot"]: clips[k]["rank"] for k in order[::-1] if clips[k]["chosen"]}
+    last = max(best.values(), default=0)
     for k, clip in enumerate(clips):
         if clip["luma"] < BLACK_LUMA:
             clip["why"] = "black picture"
             continue
-        reasons = strengths(parts, k) or (["no part stands out"] if clip["chosen"] else [])
+        reasons = strengths(parts, k) or ([GOOD_IN_SUM] if clip["chosen"] else [])
         clip["why"] = f"ranked {clip['rank']} of {len(clips)}" + (
             f": {', '.join(reasons)}" if reasons else ""
         )
-        if not clip["chosen"] and best.get(clip["shot"], clip["rank"]) < clip["rank"]:
+        if clip["chosen"]:
+            continue
+        if clip["rank"] > last:
+            clip["why"] += "; better ones fill the reel"
+        elif best.get(clip["shot"], clip["rank"]) < clip["rank"]:
             clip["why"] += "; a better piece of its shot is in the reel"
+        else:
+            clip["why"] += "; others fit the length better"
 
 
 def strengths(parts: dict[str, np.ndarray], k: int) -> list[str]:

@@ -212,11 +212,12 @@ def test_reasons_name_the_rank_and_what_stands_out() -> None:
     assert [clip["rank"] for clip in clips] == [8, 7, 6, 5, 4, 3, 2, 1]
     assert clips[7]["why"] == "ranked 1 of 8: learned importance 0.70 (top 13 %)"
     assert clips[2]["why"] == "ranked 6 of 8: novel 0.80, much motion"
-    assert clips[3]["why"] == "ranked 5 of 8: no part stands out"
+    assert clips[3]["why"] == "ranked 5 of 8: good in the sum of its parts"
     assert clips[6]["why"] == (
         "ranked 2 of 8: learned importance 0.60 (top 25 %); a better piece of its shot is in the reel"
     )
-    assert clips[5]["why"] == "ranked 3 of 8"
+    assert clips[5]["why"] == "ranked 3 of 8; others fit the length better"
+    assert clips[0]["why"] == "ranked 8 of 8; better ones fill the reel"
     assert clips[4]["why"] == "black picture"
 
 
