@@ -92,12 +92,13 @@ def assemble(
     crossfade_s: float,
     scratch: Path,
     limits: LimitSettings = LimitSettings(),
+    etag: str = "",
 ) -> np.ndarray:
     """The whole reel's sound as a memory map f32[n, 2] over `scratch`; never more than a clip in memory."""
     total = sample_at(slots[-1].end, fps)
     _fill(scratch, total * CHANNELS * np.dtype(np.float32).itemsize)
     reel = np.memmap(scratch, np.float32, "r+", shape=(total, CHANNELS))
-    with open_source(uri, limits) as source:
+    with open_source(uri, limits, etag) as source:
         for stream in source.container.streams:
             if stream is not source.audio:
                 stream.discard = Discard.all

@@ -31,12 +31,13 @@ def read_span(
     fps: Fraction,
     source_fps: Fraction,
     limits: LimitSettings = LimitSettings(),
+    etag: str = "",
 ) -> Iterator[tuple[av.VideoFrame, int]]:
     """Frames of the span in order, each with the number (> 0) of output frames it is shown for.
 
     The numbers add up to `count`. Raises Failed when the source has no such span.
     """
-    yield from conform(frames_from(uri, span[0], source_fps, limits), span, count, fps, source_fps)
+    yield from conform(frames_from(uri, span[0], source_fps, limits, etag), span, count, fps, source_fps)
 
 
 def conform(
@@ -79,12 +80,16 @@ def conform(
 
 
 def frames_from(
-    uri: str, start_s: float, source_fps: Fraction, limits: LimitSettings = LimitSettings()
+    uri: str,
+    start_s: float,
+    source_fps: Fraction,
+    limits: LimitSettings = LimitSettings(),
+    etag: str = "",
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Decoded frames with their times, in order, the first of them at or before start_s if there is one."""
     for step_s in STEPS_BACK_S:
         # Opened anew for each try: not every source can go back once it is read.
-        with open_source(uri, limits) as source:
+        with open_source(uri, limits, etag) as source:
             source.video.thread_type = "AUTO"
             for stream in source.container.streams:
                 if stream is not source.video:

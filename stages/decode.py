@@ -99,7 +99,7 @@ def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings)
     Raises Failed when the source cannot be read or takes longer than limits.shard_timeout_s.
     """
     started_at = datetime.now(UTC)
-    with open_source(row["uri"], limits) as source:
+    with open_source(row["uri"], limits, row.get("etag") or "") as source:
         reader = _ShardReader(source, row, settings, limits.max_duration_s)
         deadline = time.monotonic() + limits.shard_timeout_s
         for packet in reader.packets():

@@ -30,7 +30,7 @@ def probe(row: dict[str, Any], limits: LimitSettings, shard_s: float) -> Iterato
 
     Raises Failed for what cannot be decoded or exceeds a limit, Dropped for a file without video.
     """
-    with open_source(row["uri"], limits) as source:
+    with open_source(row["uri"], limits, row.get("etag") or "") as source:
         facts = describe(source)
     # A length that no header knows is one shard, to be read to its end.
     length_s = facts["duration_s"]

@@ -139,7 +139,8 @@ class _Reel:
 
     def _span(self, slot: Slot) -> Iterator[tuple[av.VideoFrame, int]]:
         span = (slot.start_s, slot.end_s)
-        return read_span(self.row["uri"], span, slot.count, self.fps, self.source_fps, self.limits)
+        etag = self.row.get("etag") or ""
+        return read_span(self.row["uri"], span, slot.count, self.fps, self.source_fps, self.limits, etag)
 
     def _prepare_colours(self) -> dict[str, Path]:
         """The colour tags of the reel, the tone map if the source is HDR, else a cube per shot."""
@@ -222,7 +223,13 @@ class _Reel:
         )
         try:
             samples = assemble(
-                self.row["uri"], slots, self.fps, self.settings.crossfade_s, scratch, self.limits
+                self.row["uri"],
+                slots,
+                self.fps,
+                self.settings.crossfade_s,
+                scratch,
+                self.limits,
+                self.row.get("etag") or "",
             )
             return path, master(samples, path, settings)
         finally:

@@ -5,7 +5,7 @@ Real-time", TPAMI 2020 (https://arxiv.org/abs/2009.14468); a part that works on 
 part that mixes them as in Yang et al., "SepLUT", ECCV 2022 (https://arxiv.org/abs/2207.08351).
 
     picture ─┬─ conv ×5 ─ mean, max ─┐
-             └─ colour statistics ───┴─ MLP ─┬─ controls ─ develop: levels, saturation, gamma, contrast, ─┐
+             └─ colour statistics ───┴─ MLP ─┬─ controls ─ develop: levels, saturation, contrast, gamma, ─┐
                                              │             haze, white balance and exposure in linear light│
                                              ├─ weights ── Σ weights_k · basis_k ──────────────────────────┤
                                              └─ doubt ──── scales both                                     ▼
@@ -52,8 +52,8 @@ TINY = 1e-4
 class LutSettings(Settings):
     grid: int = 17  # points a side
     bases: int = 12
-    width: int = 24  # channels of the first convolution
-    hidden: int = 192
+    width: int = 32  # channels of the first convolution
+    hidden: int = 256
     picture_px: int = 48
 
 
@@ -142,8 +142,8 @@ def develop(x_B3N: Tensor, controls_BC: Tensor) -> Tensor:
     gains, gain = values[:, -GAINS:-1], values[:, -1:]
     x = (x_B3N - black) * white.exp()
     grey = luma(x)
-    x = (grey + saturation.exp() * (x - grey)).clamp(TINY, 1.5) ** gamma.exp()
-    x = torch.where(x < 1, s_curve(x, contrast.exp()), x)
+    x = (grey + saturation.exp() * (x - grey)).clamp(TINY, 1.5)
+    x = torch.where(x < 1, s_curve(x, contrast.exp()), x) ** gamma.exp()
     return display((linear(x) - haze).clamp(min=0) * (gains + gain).exp())
 
 

@@ -28,6 +28,7 @@ def test_no_damage_changes_nothing_whatever_the_camera_s_tone_curve():
         {"gamma": of(1.4)},
         {"contrast": of(0.7)},
         {"saturation": of(0.4)},
+        {"gamma": of(0.7), "contrast": of(1.5)},
         {"black": of(0.1), "white": of(0.1)},
         {
             "stops": of(-1.0),
