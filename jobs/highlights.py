@@ -69,7 +69,7 @@ def highlights(options: Options) -> int:
             job = prepare(options)
             if not len(job.listed):
                 raise LibraryError(
-                    f"no videos in {storage.shown(job.library)} (or none that pass the filters)"
+                    f"no videos in {storage.shown(job.library)} (none that the filters let pass, at least)"
                 )
         listed, todo = len(job.listed), len(job.todo)
         size_gb = (pc.sum(job.todo["size_bytes"]).as_py() or 0) / 1e9
@@ -119,6 +119,7 @@ def work(job: Job, address: str | None, console: Console, say: Say) -> int:
                 job.from_proxies,
             )
         outcome = process(job, run_id, address, console) if len(job.todo) else None
+        held.check()  # without the lease, what looks left over may be another run's work
         tables.sweep(job.output)  # what the new results replaced
         again.settle(job.output)
         held.check()
@@ -223,7 +224,7 @@ def finish(job: Job, outcome: Outcome | None, say: Say) -> int:
         )
     else:
         say("nothing to do: every video was processed with these settings before")
-    if not job.from_proxies:
+    if not job.from_proxies and (outcome is None or outcome.counts.ok):
         say(f"reels:  {storage.shown(storage.join(job.output, 'media'))}")
     say(f"report: {storage.shown(page)}")
     if outcome and outcome.lost:

@@ -1,9 +1,9 @@
 """Results that the next run makes anew though they are there: OUTPUT/again.json.
 
 A result is named by its video, its settings and when it was published. The new one is another result, so
-the wish is met as soon as that is there: no clock is compared with another, the old rows count until
-then, and a kill at any moment leaves either the wish or its fulfilment. Only the holder of the OUTPUT's
-lease writes here.
+the wish is met as soon as that is there: no clock is compared with another, and a kill at any moment leaves
+either the wish or its fulfilment. The old rows count until the new ones are written. Only the holder of the
+OUTPUT's lease writes here.
 """
 
 import json

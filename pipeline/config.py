@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,19 @@ def load_settings(file: str | None, flags: dict[str, Any], assignments: tuple[st
 def _in_words(error: ErrorDetails) -> str:
     name = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting"
+        near = get_close_matches(name, _names(Settings), 1)
+        return f"{name}: there is no such setting" + (f": did you mean {near[0]}?" if near else "")
     return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _names(group: type[base.Settings], before: str = "") -> list[str]:
+    """The names of all settings, with those of their groups in front: cut, cut.target, ..."""
+    found = []
+    for name, field in group.model_fields.items():
+        found.append(before + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, base.Settings):
+            found += _names(field.annotation, f"{before}{name}.")
+    return found
 
 
 def _assign(tree: dict[str, Any], path: str, value: Any) -> None:

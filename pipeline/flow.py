@@ -41,6 +41,7 @@ from stages.probe import probe
 from stages.render import Render
 from stages.saliency import Saliency
 from stages.score import Score
+from stages.watchdog import unwatched
 
 LISTING_BLOCKS = 256
 
@@ -141,7 +142,8 @@ def make_render(settings: Settings, output: str, threads: int) -> Stage:
     def run(row: dict[str, Any]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
             row = render(row, Path(folder))
-            return row | {"reel": upload(output, row)}
+            with unwatched():  # the storage has time-outs of its own
+                return row | {"reel": upload(output, row)}
 
     return run
 

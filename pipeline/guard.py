@@ -4,6 +4,7 @@ What cannot be raised, the death of the whole process, is left to pipeline/suspe
 """
 
 import errno
+import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.progress import Reporter
+from pipeline.redact import without_secrets
 from pipeline.rows import from_table, to_table
 from pipeline.schema import DROPPED, FAILED
 from pipeline.suspects import DEATHS, Witness
@@ -22,6 +24,8 @@ from stages.watchdog import bounded
 
 Stage = Callable[[dict[str, Any]], dict[str, Any] | Iterator[dict[str, Any]] | None]
 TRACE_LINES = 30
+
+log = logging.getLogger("reelmap")
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,12 @@ class Guard:
                 if out is None:
                     return
                 yield out
-        except Unavailable:
-            raise  # the row is lost to this attempt and planned again
+        except Unavailable as error:
+            self._put_off(row, str(error))
         except (OSError, Failed) as error:
             if is_disk_full(error):
-                raise Unavailable("the scratch disk is full") from error
+                self._put_off(row, "the scratch disk is full")
+                return
             yield row | {"failure": failure(self.name, error)}
         except MemoryError as error:
             if self.bounds.max_memory_bytes is None:
@@ -112,6 +117,10 @@ class Guard:
             yield row | {"failure": failure(self.name, too_much)}
         except Exception as error:  # any failure of one item is that item's row, never the run's end
             yield row | {"failure": failure(self.name, error)}
+
+    def _put_off(self, row: dict[str, Any], why: str) -> None:
+        """A row that does not come out is planned again by the driver; its neighbours go on."""
+        log.warning("%s of %s is put off: %s", self.name, row["video_id"], without_secrets(why))
 
     def _bounded(self) -> Any:
         return bounded(self.bounds.stall_timeout_s, self.bounds.max_memory_bytes)

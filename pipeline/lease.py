@@ -25,8 +25,9 @@ from pipeline import storage
 from stages.filesystem import protocol_of
 
 RENEW_S = 5.0
-# A holder that did not renew for so long is dead; a store may be slow, so several renewals long.
-DEAD_AFTER_S = 20.0
+# A holder that did not renew for so long is dead: longer than one request may be tried (stages/s3.py). One
+# that died on this machine is known to be dead at once.
+DEAD_AFTER_S = 180.0
 
 
 class Busy(Exception):

@@ -80,6 +80,7 @@ class Counts:
 
     total: int
     size_bytes: int
+    decodes: bool = True  # a run from proxies decodes no footage
     ok: int = 0
     dropped: int = 0
     failed: int = 0
@@ -142,19 +143,22 @@ class Display:
         counts, totals = self.counts, self.totals
         parts = (
             f"{counts.finished}/{counts.total} videos",
-            f"{clock(totals.decoded_s)} decoded",
+            f"{clock(totals.decoded_s)} decoded" if counts.decodes else "",
             f"{counts.clips} clips",
             f"{counts.failed + counts.dropped} failed or dropped",
             self._speed(),
             f"{self._left()} left",
         )
-        return ", ".join(parts)
+        return ", ".join(filter(None, parts))
 
     def table(self) -> Table:
         counts, totals = self.counts, self.totals
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         table.add_row("videos", f"{counts.finished} of {counts.total}", f"{counts.ok} ok")
-        table.add_row("footage", f"{clock(totals.decoded_s)} decoded", f"{clock(counts.video_s)} published")
+        if counts.decodes:
+            table.add_row(
+                "footage", f"{clock(totals.decoded_s)} decoded", f"{clock(counts.video_s)} published"
+            )
         table.add_row("clips", str(counts.clips), f"{clock(counts.reel_s)} of reels")
         if counts.failed or counts.dropped:
             table.add_row("failed", f"[red]{counts.failed}[/]", f"{counts.dropped} dropped")
@@ -162,7 +166,8 @@ class Display:
         return table
 
     def _speed(self) -> str:
-        return f"{self.totals.decoded_s / max(self.counts.elapsed_s, 1e-9):.1f} x real time"
+        seconds = self.totals.decoded_s if self.counts.decodes else self.counts.video_s
+        return f"{seconds / max(self.counts.elapsed_s, 1e-9):.1f} x real time"
 
     def _left(self) -> str:
         done = share_done(self.counts, self.totals)
@@ -177,6 +182,8 @@ def share_done(counts: Counts, totals: Totals) -> float:
     """
     if counts.finished >= counts.total:
         return 1.0
+    if not counts.decodes:
+        return counts.finished / counts.total
     if not totals.probed_s:
         return 0.0
     total_s = totals.probed_s / totals.probed * counts.total

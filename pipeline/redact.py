@@ -9,7 +9,7 @@ _SHORTEST_SECRET = 8  # a shorter one would blank ordinary words
 
 def without_secrets(text: str) -> str:
     """Text that may quote URIs or what a server answered, without passwords, signatures and our own keys."""
-    text = re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"]*@", r"\1", text)
+    text = re.sub(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"]*@", r"\1", text)
     text = re.sub(r"(https?://[^?#\s'\"]*)[?#][^\s'\"<>)]*", r"\1?…", text, flags=re.IGNORECASE)
     text = re.sub(rf"\b({_SIGNED})=[^&\s'\"<>)]+", r"\1=…", text, flags=re.IGNORECASE)
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID"):

@@ -21,6 +21,7 @@ from pipeline import again, flow, storage, tables
 from pipeline.config import RunSettings, Settings
 from pipeline.progress import Counts, Display, Meter, Reporter
 from pipeline.publish import Publish
+from pipeline.redact import without_secrets
 from pipeline.rows import LISTED, to_table
 from pipeline.schema import DROPPED, FAILED, OK
 from pipeline.suspects import open_witness
@@ -139,7 +140,8 @@ def run(job: Job, run_id: str, plan: Plan, console: Any) -> Outcome:
     What stops it is in the outcome; what was published by then stays.
     """
     started_at = datetime.now(UTC)
-    counts = Counts(total=len(job.todo), size_bytes=pc.sum(job.todo["size_bytes"]).as_py() or 0)
+    size_bytes = pc.sum(job.todo["size_bytes"]).as_py() or 0
+    counts = Counts(len(job.todo), size_bytes, decodes=not job.from_proxies)
     outcome = Outcome(run_id, counts)
     publish = Publish(
         job.output,
@@ -334,7 +336,7 @@ def in_words(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, ray.exceptions.RayError):
         lines = lines[-1:]
-    return " ".join(lines) or repr(error)
+    return without_secrets(" ".join(lines) or repr(error))
 
 
 def _count(counts: Counts, result: dict[str, Any]) -> None:

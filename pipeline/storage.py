@@ -17,6 +17,7 @@ from typing import BinaryIO
 from botocore.exceptions import BotoCoreError, ClientError
 from fsspec import AbstractFileSystem
 
+from stages.failure import Unavailable
 from stages.filesystem import S3_PROTOCOLS, code_of, open_filesystem, protocol_of
 
 TEMPORARY = ".reelmap-tmp-"  # how the name of an unfinished local file starts
@@ -61,8 +62,8 @@ _NOT_LISTED = ("AccessDenied", "403", "NotImplemented", "501", "MethodNotAllowed
 _LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
-class StorageError(Exception):
-    """The storage refused; the message says what to do, and holds no secret."""
+class StorageError(Unavailable):
+    """The storage refused; the message says what to do, and holds no secret. No video is to blame for it."""
 
 
 class Missing(StorageError):
@@ -205,6 +206,8 @@ def create_exclusive(uri: str, data: bytes) -> bool:
 
 def check_writable(uri: str) -> None:
     """Writes, reads and deletes a small file in the folder, so that a run fails at its start."""
+    if protocol_of(uri) == "file" and Path(uri).is_file():
+        raise StorageError(f"{shown(uri)} is a file: give a folder")
     probe = join(uri, f".reelmap-check-{secrets.token_hex(8)}")
     write_bytes(probe, b"reelmap")
     try:
@@ -346,7 +349,8 @@ def walk(uri: str) -> Iterator[tuple[str, int]]:
         if protocol_of(uri) == "file":
             for folder, _, names in os.walk(path):
                 for file in (Path(folder, name) for name in names):
-                    yield file.relative_to(path).as_posix(), file.lstat().st_size
+                    with suppress(FileNotFoundError):  # it went meanwhile
+                        yield file.relative_to(path).as_posix(), file.lstat().st_size
         elif protocol_of(uri) in S3_PROTOCOLS:
             bucket, _, prefix = path.partition("/")
             more: dict[str, str] = {}
@@ -365,16 +369,20 @@ def walk(uri: str) -> Iterator[tuple[str, int]]:
 
 
 def fetch(uri: str, local: Path) -> None:
-    """Copies a file to a local path. Raises Missing when there is none."""
-    with _errors("read", uri) as (filesystem, path):
-        filesystem.get_file(path, str(local))
+    """Copies a file to a local path, a piece at a time. Raises Missing when there is none."""
+    with open_input(uri) as source, local.open("wb") as copy:
+        shutil.copyfileobj(source, copy, _PART_BYTES)
 
 
 def list_temporary(uri: str) -> list[str]:
-    """What killed writers left in a local OUTPUT, as paths below it. Stores keep none."""
+    """What killed writers left in a local OUTPUT, as paths below it; a store is swept by every run.
+
+    Those in runs/ are left out: whoever holds the lease renews it there.
+    """
     if protocol_of(uri) != "file":
         return []
-    return sorted(path for path, _ in walk(uri) if path.rsplit("/", 1)[-1].startswith(TEMPORARY))
+    found = (path for path, _ in walk(uri) if path.rsplit("/", 1)[-1].startswith(TEMPORARY))
+    return sorted(path for path in found if not path.startswith("runs/"))
 
 
 def remove_empty_folders(uri: str) -> None:

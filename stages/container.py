@@ -14,11 +14,13 @@ from typing import Any, BinaryIO
 
 import av
 from botocore.exceptions import BotoCoreError, ClientError
+from fsspec import AbstractFileSystem
 from pydantic import Field
 
 from stages.failure import Dropped, Failed, Unavailable
 from stages.filesystem import code_of, open_filesystem, protocol_of
 from stages.settings import Settings
+from stages.watchdog import beat
 
 # Demuxers that read one file and nothing else: no hls, dash, concat, image2 or device input.
 DEMUXERS = (
@@ -82,8 +84,10 @@ class Source:
     def packets(self, *streams: av.VideoStream | av.AudioStream) -> Iterator[av.Packet]:
         """The packets of these streams from where the source stands to its end, and then empty ones."""
         try:
-            # As an expression: a generator of PyAV that has ended lets StopIteration out of `yield from`.
-            yield from (packet for packet in self.container.demux(*streams))
+            # A loop: a generator of PyAV that has ended lets StopIteration out of `yield from`.
+            for packet in self.container.demux(*streams):
+                beat()
+                yield packet
         except IndexError:
             # A stream that began on the way is unknown to PyAV, which trips over it at the very end.
             return
@@ -139,8 +143,16 @@ def _target(
             raise Failed("the file is empty (0 bytes)")
         # "file:" so that a name such as "http:x.mp4" is a name and not a protocol.
         return f"file:{Path(path).absolute()}", (limits.open_timeout_s, limits.read_timeout_s)
-    open_file = partial(filesystem.open, path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead")
-    return stack.enter_context(closing(_Remote(open_file, etag))), None
+    return stack.enter_context(closing(_Remote(partial(_open, filesystem, path), etag))), None
+
+
+def _open(filesystem: AbstractFileSystem, path: str) -> BinaryIO:
+    try:
+        return filesystem.open(path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead")
+    except PermissionError as error:
+        if code_of(error) == "403":  # opening asks for the head only, whose refusal says no reason
+            filesystem.cat_file(path, start=0, end=1)
+        raise
 
 
 class _Remote:
@@ -173,10 +185,12 @@ class _Remote:
 
     def _ask(self, call: Callable[[], Any]) -> Any:
         try:
-            return call()
+            answer = call()
         except (OSError, BotoCoreError, ClientError) as error:
             self.failure = _verdict(error)
             raise self.failure from error
+        beat()
+        return answer
 
 
 def _verdict(error: Exception) -> Failed | Unavailable:

@@ -15,7 +15,6 @@ from av.stream import Discard
 
 from stages.container import LIBAV_ERRORS, LimitSettings, Source, open_source
 from stages.failure import Failed
-from stages.watchdog import beat
 
 # Half of what a millisecond clock may be off, and some: times within it are the same time.
 SAME_S = 1e-3
@@ -133,7 +132,6 @@ def _decoded(source: Source) -> Iterator[av.VideoFrame]:
             return  # a damaged tail; whether enough was read is for the caller to say
         if packet is None:
             return
-        beat()
         try:
             frames = packet.decode()
         except LIBAV_ERRORS:

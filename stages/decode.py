@@ -37,7 +37,6 @@ from stages.failure import Failed
 from stages.loudness import MomentaryLoudness
 from stages.settings import Settings
 from stages.shots import OWN_FROM, ShotFinder
-from stages.watchdog import beat
 
 # Motion is measured on coarse pixels, which average noise away, between frames about this far apart: from 10
 # frames a second on it hardly depends on the frame rate. A sample's is the mean of the strongest tenth of the
@@ -103,7 +102,6 @@ def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings)
         reader = _ShardReader(source, row, settings, limits.max_duration_s)
         deadline = time.monotonic() + limits.shard_timeout_s
         for packet in reader.packets():
-            beat()
             reader.take(packet)
             if reader.done:
                 break

@@ -16,7 +16,6 @@ import numpy as np
 
 from stages.container import LIBAV_ERRORS, LimitSettings, Source, open_source, plain
 from stages.failure import Failed
-from stages.watchdog import beat
 
 FALLBACK_RATE = Fraction(25)
 # Packets to try before a video counts as undecodable: a stream cut out of a broadcast starts mid-GOP.
@@ -90,7 +89,6 @@ def _first_frame(source: Source) -> av.VideoFrame:
     error: BaseException | None = None
     try:
         for tried, packet in enumerate(source.packets(source.video)):
-            beat()
             try:
                 frames = packet.decode()
             except MemoryError:

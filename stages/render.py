@@ -32,6 +32,7 @@ from stages.pulses import AccentSettings, ShowsEffects, accents, pulsed
 from stages.settings import Settings
 from stages.timeline import Slot, lay_out, output_rate
 from stages.tonemap import write_tone_map
+from stages.watchdog import unwatched
 
 GRADE_PX = 256
 GRADE_AT = (1 / 6, 1 / 2, 5 / 6)  # where in a clip the colour model looks
@@ -231,7 +232,8 @@ class _Reel:
                 self.limits,
                 self.row.get("etag") or "",
             )
-            return path, master(samples, path, settings)
+            with unwatched():
+                return path, master(samples, path, settings)
         finally:
             scratch.unlink(missing_ok=True)
 

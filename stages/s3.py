@@ -38,7 +38,7 @@ from stages.settings import Settings
 class RetrySettings(Settings):
     """How long one request is tried: until the attempts or the seconds are used up."""
 
-    attempts: int = 8  # AWS_MAX_ATTEMPTS, where it is set, counts instead
+    attempts: int = 12  # AWS_MAX_ATTEMPTS, where it is set, counts instead
     seconds: float = 120.0  # no attempt begins later than this after the first
     first_wait_s: float = 0.5  # at most; doubled with each attempt
     longest_wait_s: float = 20.0  # also of what Retry-After asks for

@@ -71,7 +71,10 @@ def open_bundle(uri: str | None = None) -> Bundle:
     known = description.get("format") if isinstance(description, dict) else None
     if known != 1:
         raise BundleError(f"{uri}: bundle format {known} is not known here")
-    bundle = Bundle(uri=uri, models=description["models"])
+    models = description.get("models")
+    if not isinstance(models, dict) or not all(_is_card(card) for card in models.values()):
+        raise BundleError(f"{uri}/bundle.json does not describe its models")
+    bundle = Bundle(uri=uri, models=models)
     for name, card in bundle.models.items():
         for other, sha256 in card.get("requires", {}).items():
             if bundle.card(other)["sha256"] != sha256:
@@ -112,6 +115,15 @@ def save_model(uri: str, model: str, state: dict[str, torch.Tensor], card: dict[
     filesystem.pipe_file(f"{path}/{file}", data)
     description = json.dumps({"format": 1, "models": dict(sorted(models.items()))}, indent=1)
     filesystem.pipe_file(f"{path}/bundle.json", description.encode())
+
+
+def _is_card(card: Any) -> bool:
+    """Whether it says which file holds the weights, and what they need."""
+    return (
+        isinstance(card, dict)
+        and all(isinstance(card.get(name), str) for name in ("kind", "file", "sha256"))
+        and isinstance(card.get("requires", {}), dict)
+    )
 
 
 def _file_of(model: str) -> str:

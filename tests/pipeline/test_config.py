@@ -24,6 +24,7 @@ def test_file_flags_and_assignments_in_this_order(tmp_path: Path) -> None:
         ("decode.fps", "stage.setting=value"),
         ("=4", "stage.setting=value"),
         ("nonsense.fps=1", "nonsense"),
+        ("cut.targt=20s", r"did you mean cut\.target\?"),
         ("cut.target=ten", "not a length"),
         ("bundle.x.y=1", "bundle"),
     ],

@@ -13,7 +13,8 @@ import pytest
 
 from pipeline import lease as module
 from pipeline import storage
-from pipeline.lease import Busy, Lost, lease
+from pipeline.lease import DEAD_AFTER_S, Busy, Lost, lease
+from stages.s3 import RETRY
 
 # Of a holder in another place, whose process number says nothing here.
 SILENT = {"holder": "x", "run_id": "r", "host": "elsewhere", "pid": 1, "born": "1", "renewals": 3}
@@ -216,6 +217,10 @@ def put(output: str, holder: dict) -> None:
 
 def there(output: str) -> dict:
     return json.loads(storage.read_bytes(f"{output}/runs/.lease"))
+
+
+def test_holder_outlives_the_longest_request_of_a_renewal() -> None:
+    assert RETRY.seconds + RETRY.read_timeout_s < DEAD_AFTER_S
 
 
 def test_lease_is_given_back(tmp_path: Path) -> None:

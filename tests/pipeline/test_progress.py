@@ -120,6 +120,14 @@ def test_the_line_says_what_is_done_how_fast_and_what_is_left(now: Clock) -> Non
     )
 
 
+def test_a_run_that_decodes_nothing_counts_videos(now: Clock) -> None:
+    counts = Counts(total=4, size_bytes=0, decodes=False, ok=1, clips=12, video_s=100.0, started=now())
+    now.now = 50.0
+    assert display(counts, Totals()).line() == (
+        "1/4 videos, 12 clips, 0 failed or dropped, 2.0 x real time, 2:30 left"
+    )
+
+
 def test_the_table_has_a_line_of_failures_only_where_there_are_some() -> None:
     def text(counts: Counts) -> str:
         console = Console(file=io.StringIO(), width=100)

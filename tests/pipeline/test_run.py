@@ -15,7 +15,6 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 from ray.exceptions import RayError
-from s3fs import S3FileSystem
 
 from jobs import highlights as job
 from jobs.highlights import COULD_NOT_START, DONE, INTERRUPTED, SOME_FAILED, Options, highlights
@@ -27,6 +26,7 @@ from pipeline.library import list_library
 from pipeline.progress import Totals
 from pipeline.publish import Publish
 from stages.nn.weights import open_bundle
+from stages.s3 import Store
 
 NAMES = ("a.mp4", "b.mp4", "c.mp4")
 
@@ -350,6 +350,7 @@ def test_lease_that_is_lost_ends_the_run_with_words(
     def wait_for_interrupt(*_: object) -> Iterator[dict]:
         other = {"holder": "x", "run_id": "other", "host": "elsewhere", "pid": 7}
         storage.write_bytes(f"{options.output}/runs/.lease", json.dumps(other).encode())
+        storage.write_bytes(f"{options.output}/clips/half.parquet", b"its twin comes soon")
         threading.Event().wait(20)
         yield from ()
 
@@ -359,6 +360,8 @@ def test_lease_that_is_lost_ends_the_run_with_words(
     said = capfd.readouterr().err
     assert "run other on elsewhere (process 7) has taken this OUTPUT over" in said
     assert "interrupted" not in said
+    # What the other run has half written is not swept away.
+    assert Path(options.output, "clips", "half.parquet").exists()
 
 
 def test_run_with_nothing_to_do_writes_the_pages_that_are_missing(flow: Flow, options: Options) -> None:
@@ -389,7 +392,7 @@ def test_store_that_cannot_be_used_could_not_start(
     else:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-        S3FileSystem.clear_instance_cache()
+        Store.clear_instance_cache()
     monkeypatch.setattr(job, "check_models", lambda *_: None)
     assert highlights(Options(options.library, output, flags=options.flags)) == COULD_NOT_START
     said = capfd.readouterr().err

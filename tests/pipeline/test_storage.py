@@ -170,6 +170,8 @@ def test_unknown_protocols_and_read_only_places_are_storage_errors(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(storage.StorageError, match="Not a directory"):
         storage.check_writable(str(tmp_path / "file" / "below"))
+    with pytest.raises(storage.StorageError, match="is a file: give a folder"):
+        storage.check_writable(str(tmp_path / "file"))
 
 
 class _Refusal(BaseHTTPRequestHandler):

@@ -214,6 +214,29 @@ def test_trouble_of_the_store_is_no_failure_of_the_video(
             pass
 
 
+@pytest.mark.parametrize(
+    ("code", "verdict"), [("AccessDenied", Failed), ("RequestTimeTooSkewed", Unavailable), ("403", Failed)]
+)
+def test_refusal_of_a_reader_says_nothing_of_the_video(
+    code: str, verdict: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(code: str) -> PermissionError:
+        error = PermissionError("refused")
+        error.__cause__ = ClientError({"Error": {"Code": code}}, "GetObject")
+        return error
+
+    class Refusing:
+        def open(self, *_: object, **__: object) -> None:
+            raise refused("403")  # of a HEAD, which has no body to say why
+
+        def cat_file(self, *_: object, **__: object) -> None:
+            raise refused(code)
+
+    monkeypatch.setattr("stages.container.open_filesystem", lambda uri: (Refusing(), "b/k"))
+    with pytest.raises(verdict), open_source("s3://b/k"):
+        pass
+
+
 def test_the_proxy_names_requests_and_its_seed_repeats(s3: Bucket) -> None:
     assert faulty_s3.operation("GET", "/b?list-type=2&prefix=a%2F") == ("list", "a/")
     assert faulty_s3.operation("PUT", "/b/k%20x?partNumber=1&uploadId=u") == ("part", "k x")

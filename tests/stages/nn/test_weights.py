@@ -60,7 +60,10 @@ def test_weights_that_were_changed_are_refused(copy: Path) -> None:
         open_bundle(str(copy)).state("features")
 
 
-@pytest.mark.parametrize("text", ["[]", "1", "null", '{"format": 2}', "{"])
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "1", "null", '{"format": 2}', "{", '{"format": 1}', '{"format": 1, "models": {"codec": {}}}'],
+)
 def test_description_of_another_shape_is_refused(text: str, copy: Path) -> None:
     (copy / "bundle.json").write_text(text)
     with pytest.raises(BundleError):
