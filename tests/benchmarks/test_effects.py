@@ -56,6 +56,7 @@ def test_smoothness_tells_the_moves_of_the_simulation_from_those_of_the_network(
     assert found["wander"] > 1  # an untrained network goes another way
 
 
+@pytest.mark.slow
 def test_a_fresh_critic_tells_an_untrained_generator_from_the_simulation():
     photos = [photo(seed) for seed in range(4)]
     found = told_apart(Generator(SMALL).eval(), photos, 25)
