@@ -69,7 +69,7 @@ def highlights(options: Options) -> int:
             job = prepare(options)
             if not len(job.listed):
                 raise LibraryError(
-                    f"no videos in {storage.shown(job.library)} (none that the filters let pass, at least)"
+                    f"no videos in {storage.shown(job.library)} (or none that pass the filters)"
                 )
         listed, todo = len(job.listed), len(job.todo)
         size_gb = (pc.sum(job.todo["size_bytes"]).as_py() or 0) / 1e9

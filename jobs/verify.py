@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pipeline import again, schema, storage, tables
 from pipeline.lease import Busy, Lost, check_free, lease
 from pipeline.verify import Checked, Difference, differences, repair
-from pipeline.wording import size
+from pipeline.wording import several, size
 
 NONE, SOME, COULD_NOT_LOOK, INTERRUPTED = 0, 1, 2, 130
 
@@ -48,10 +48,6 @@ def verify(output: str, quick: bool, mend: bool, report: str | None, say: Callab
         say("interrupted: what was not looked at may differ, too")
         return INTERRUPTED
     return SOME if found else NONE
-
-
-def several(number: int, what: str) -> str:
-    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 def advice(output: str, found: list[Difference]) -> str:

@@ -1,6 +1,5 @@
 """All parts of an OUTPUT read as they are, sound or not, and what each video's newest result has in them."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage, tables
+from pipeline.records import records
 
 _THREADS = 4  # each holds a whole part, which may be some 100 MB of proxies
 _VIDEOS = [*tables.KEY, "status", "published_at", "uri", "samples", "clips", "chosen"]
@@ -78,7 +78,10 @@ class Ledger:
 
 def read_ledger(output: str) -> Ledger:
     """Raises StorageError when the storage does not give something; a damaged file is part of the answer."""
-    ledger = Ledger({}, {}, [], [], _records(output))
+    ledger = Ledger({}, {}, [], [], {})
+    for record in records(output):
+        if record.get("settings_key"):
+            ledger.records[record["settings_key"]] = record
 
     def read(table: tables.Table, columns: list[str]) -> Callable[[str], tuple[str, pa.Table | None]]:
         def one(part: str) -> tuple[str, pa.Table | None]:
@@ -169,19 +172,3 @@ def _add(ledger: Ledger, table: str, part: str, rows: pa.Table, known: set[tuple
                     result.reels.append(row)
                 else:
                     result.failure = row["status"]
-
-
-def _records(output: str) -> dict[str, dict[str, Any]]:
-    """A record of each settings_key that runs were made with."""
-    folder = storage.join(output, "runs")
-
-    def read(name: str) -> dict[str, Any]:
-        try:
-            record = json.loads(storage.read_bytes(storage.join(folder, name)))
-        except ValueError:
-            return {}
-        return record if isinstance(record, dict) else {}
-
-    with ThreadPoolExecutor(16) as pool:
-        found = pool.map(read, storage.list_files(folder, ".json"))
-        return {record["settings_key"]: record for record in found if record.get("settings_key")}

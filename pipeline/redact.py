@@ -19,7 +19,7 @@ def without_secrets(text: str) -> str:
     return text
 
 
-def without_login(uri: str) -> str:
-    """The URI without user, password and signed query; any other character of a name stays as it is."""
-    uri = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", uri)
-    return re.sub(r"^(https?://[^?#]*)[?#].*", r"\1", uri, flags=re.IGNORECASE | re.DOTALL)
+def without_login(uri: str, query: str = "") -> str:
+    """The URI without user and password, and with `query` for a signed one; all else stays as it is."""
+    uri = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", uri)  # a password may hold an @ itself
+    return re.sub(r"^(https?://[^?#]*)[?#].*", rf"\1{query}", uri, flags=re.IGNORECASE | re.DOTALL)

@@ -5,7 +5,6 @@ import platform
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from pipeline import again, flow, storage, tables
 from pipeline.config import RunSettings, Settings
 from pipeline.progress import Counts, Display, Meter, Reporter
 from pipeline.publish import Publish
+from pipeline.records import records
 from pipeline.redact import without_secrets
 from pipeline.rows import LISTED, to_table
 from pipeline.schema import DROPPED, FAILED, OK
@@ -37,7 +37,6 @@ RUNS = 3
 LOST = "run"  # the stage of such a failure
 WORKER_OR_STORAGE = "its worker died, or the storage could not be read or written (see the logs of Ray)"
 _LOST_PER_PART = 256
-_READERS = 16
 RECORDED = ("reelmap", "ray", "torch", "torchvision", "av", "pyarrow", "numpy", "scenedetect", "s3fs")
 
 
@@ -114,19 +113,8 @@ def tried_again(output: str, settings_key: str) -> set[str]:
 
 def lost_in_runs(output: str, settings_key: str) -> Counter[str]:
     """In how many runs each video was lost, by the records of runs/."""
-    folder = storage.join(output, "runs")
-
-    def lost(name: str) -> list[str]:
-        try:
-            record = json.loads(storage.read_bytes(storage.join(folder, name)))
-        except ValueError:
-            return []
-        fits = isinstance(record, dict) and record.get("settings_key") == settings_key
-        return list(record.get("lost") or ()) if fits else []
-
-    with ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(lost, storage.list_files(folder, ".json"))
-        return Counter(video_id for ids in found for video_id in ids)
+    mine = (record for record in records(output) if record.get("settings_key") == settings_key)
+    return Counter(video_id for record in mine for video_id in record.get("lost") or ())
 
 
 def new_run_id() -> str:

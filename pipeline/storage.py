@@ -17,6 +17,7 @@ from typing import BinaryIO
 from botocore.exceptions import BotoCoreError, ClientError
 from fsspec import AbstractFileSystem
 
+from pipeline.redact import without_login
 from stages.failure import Unavailable
 from stages.filesystem import S3_PROTOCOLS, code_of, open_filesystem, protocol_of
 
@@ -259,8 +260,7 @@ def _abort_uploads(filesystem: AbstractFileSystem, path: str) -> int:
 
 def shown(uri: str) -> str:
     """The URI for messages: without user, password or signed query, control characters made visible."""
-    uri = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", uri)  # a password may hold an @ itself
-    uri = re.sub(r"^(https?://[^?#]*)[?#].*", r"\1?…", uri, flags=re.IGNORECASE | re.DOTALL)
+    uri = without_login(uri, "?…")
     return re.sub(r"[\x00-\x1f\x7f]", lambda match: repr(match[0])[1:-1], uri)
 
 

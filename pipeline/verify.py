@@ -12,6 +12,7 @@ from pipeline import again, schema, storage, tables
 from pipeline.ledger import Ledger, Result, read_ledger
 from pipeline.publish import MEDIA
 from pipeline.reels import Reel, examine_all
+from pipeline.wording import several
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,8 @@ def _leftovers(ledger: Ledger, media: dict[str, int], broken: set[str]) -> Itera
         if folder in broken:
             continue  # its rows cannot say what belongs to it
         if result is None or not result.reels:
-            files = "1 file" if len(paths) == 1 else f"{len(paths)} files"
-            yield Difference(
-                f"{MEDIA}/{folder}", f"{files} of no current reel", remove=tuple(filter(_is_safe, paths))
-            )
+            text = f"{several(len(paths), 'file')} of no current reel"
+            yield Difference(f"{MEDIA}/{folder}", text, remove=tuple(filter(_is_safe, paths)))
             continue
         named = {result.reels[0]["uri"], *(result.reels[0].get("files") or ())}
         for path in paths:

@@ -63,3 +63,8 @@ def hours(seconds: float) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
+
+
+def several(number: int, what: str) -> str:
+    """A count in words: no files, 1 file, 2 files."""
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"

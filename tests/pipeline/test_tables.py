@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import schema, storage, tables
+from tests.pipeline.kill import Kill
 from tests.pipeline.made_up import part_of, result
 from tests.pipeline.made_up import tables as made_up
 
@@ -138,29 +139,16 @@ def test_a_sweep_killed_after_any_step_reads_the_same(tmp_path, monkeypatch):
     publish(start, result("d", "k1"))
     publish(start, result("a", "k2", minutes=5), result("d", "k2", minutes=5))
     before = {name: tables.read(start, name) for name in schema.TABLES}
-    left = 0
-
-    def killed(change):
-        def step(*arguments):
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            change(*arguments)
-
-        return step
-
-    monkeypatch.setattr(storage, "delete", killed(storage.delete))
-    monkeypatch.setattr(storage, "write_bytes", killed(storage.write_bytes))
+    kill = Kill(monkeypatch)
     for steps in range(12):
         output = str(tmp_path / f"{steps}")
         shutil.copytree(start, output)
-        left = steps
+        kill.left = steps
         with pytest.raises(KeyboardInterrupt):
             tables.sweep(output)
         for name in schema.TABLES:
             assert tables.read(output, name).equals(before[name])
-        left = 100
+        kill.left = 100
         tables.sweep(output)
         for name in schema.TABLES:
             assert tables.read(output, name).equals(before[name])

@@ -14,6 +14,7 @@ from pipeline import again, reels, storage, tables, verify
 from pipeline.lease import Busy, check_free, lease
 from pipeline.verify import Checked, Difference, differences, repair
 from tests.media import make_video
+from tests.pipeline.kill import Kill
 from tests.pipeline.made_up import part_of, result
 from tests.pipeline.made_up import tables as made_up
 
@@ -204,27 +205,14 @@ def test_a_repair_that_is_killed_after_any_step_goes_on(
     (local / table / f"{part}.parquet").write_bytes(b"rubbish")
     (local / "media/gone").mkdir()
     (local / "media/gone/reel.mp4").write_bytes(b"left")
-    left = 0
-
-    def killed(change: Callable) -> Callable:
-        def step(*arguments: object) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            change(*arguments)
-
-        return step
-
-    monkeypatch.setattr(storage, "delete", killed(storage.delete))
-    monkeypatch.setattr(storage, "write_bytes", killed(storage.write_bytes))
+    kill = Kill(monkeypatch)
     for steps in range(3):
         copy = str(tmp_path / f"{steps}")
         shutil.copytree(local, copy)
-        left = steps
+        kill.left = steps
         with pytest.raises(KeyboardInterrupt):
             repair(copy, look(copy))
-        left = 100
+        kill.left = 100
         for _ in range(2):  # once what is damaged is gone, what was its own can be told
             repair(copy, look(copy))
         assert tables.done(copy, "k1") - again.asked(copy) == {"c"}
