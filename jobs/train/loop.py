@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs import cli
+from jobs.commands import teach
 from jobs.train.job import Job, cache_folder, carry_out_here, checkpoint_name, forget
 from jobs.train.run import LoopSettings, Run, TrainingError
 from pipeline.storage import absolute
@@ -119,4 +119,4 @@ def say(line: str) -> None:
 
 def main(model: str) -> None:
     """`python -m jobs.train.MODEL` is `reelmap train MODEL`."""
-    cli.train([model, *sys.argv[1:]], prog_name="reelmap train")
+    teach.train([model, *sys.argv[1:]], prog_name="reelmap train")

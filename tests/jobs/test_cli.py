@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from jobs import cli, demo, demo_run
+from jobs.commands import teach
 from jobs.highlights import COULD_NOT_START, DONE, INTERRUPTED, SOME_FAILED, Options
 from jobs.train.loop import TrainingError, main
 from pipeline import tables
@@ -176,7 +177,7 @@ def test_a_training_setting_without_a_value_or_a_name_is_a_usage_error(
 
 def test_a_model_that_does_not_exist_is_a_usage_error_and_all_others_are_there() -> None:
     assert run("train", "dreams", "--data", "d", "--out", "o").exit_code == USAGE
-    assert cli.MODELS == MODELS
+    assert teach.MODELS == MODELS
 
 
 def test_a_training_module_run_by_itself_is_the_same_command(

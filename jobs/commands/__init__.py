@@ -1,0 +1,1 @@
+"""The commands, by what they are for: each parses, imports what it needs, and exits with its code."""

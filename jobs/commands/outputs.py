@@ -1,0 +1,56 @@
+"""Commands that look after an OUTPUT."""
+
+import sys
+
+import click
+
+
+@click.command()
+@click.argument("output")
+def report(output: str) -> None:
+    """Write OUTPUT's report pages anew."""
+    from pipeline import tables
+    from pipeline.report import write_report
+    from pipeline.storage import StorageError, absolute, shown
+
+    output = absolute(output)
+    try:
+        if not len(tables.current(output)):
+            raise StorageError(f"there are no results of reelmap in {shown(output)}")
+        click.echo(shown(write_report(output)))
+    except StorageError as error:
+        click.echo(f"reelmap: {error}", err=True)
+        sys.exit(2)
+
+
+@click.command()
+@click.argument("output")
+@click.option("--quick", is_flag=True, help="Compare sizes, checksums and lengths, but decode nothing.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Remove what is of no use, and have the next run make anew what is broken.",
+)
+@click.option("--json", "report", metavar="FILE", help="Write what was found there, too.")
+def verify(output: str, quick: bool, repair: bool, report: str | None) -> None:
+    """Check every row of OUTPUT's tables against its media, and look for files that no row names.
+
+    Exit code: 0 no difference, 1 differences (repaired or not), 2 could not look.
+    """
+    from jobs.verify import verify as job
+
+    sys.exit(job(output, quick, repair, report, click.echo))
+
+
+@click.command()
+@click.argument("output")
+@click.option("--retry", is_flag=True, help="The next run takes them again, with whatever settings it has.")
+@click.option("--json", "report", metavar="FILE", help="Write the list there, too.")
+def failures(output: str, retry: bool, report: str | None) -> None:
+    """List the videos of OUTPUT that failed or were dropped, with stage and reason.
+
+    Exit code: 0 listed, 2 could not look.
+    """
+    from jobs.failures import failures as job
+
+    sys.exit(job(output, retry, report, click.echo))

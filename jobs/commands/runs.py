@@ -1,0 +1,121 @@
+"""Commands that make reels of a library."""
+
+import sys
+
+import click
+
+
+@click.command()
+@click.argument("library")
+@click.argument("output", required=False)
+@click.option(
+    "--from-proxies",
+    is_flag=True,
+    help="LIBRARY is the OUTPUT of another run: score its videos again from their proxies.",
+)
+@click.option(
+    "--target", metavar="LENGTH", help="Length of a reel: 60s, 1m30s, or a share of the video: 15%."
+)
+@click.option("--min-clip", type=float, metavar="SECONDS", help="Shortest clip.")
+@click.option("--max-clip", type=float, metavar="SECONDS", help="Longest clip.")
+@click.option(
+    "--clips", is_flag=True, default=None, help="Also write every chosen clip as a file of its own."
+)
+@click.option("--transitions", metavar="NAMES", help="whip,spin,... or cut for hard cuts only.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be given again.")
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Not the files that match; may be given again."
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N videos.")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings in a YAML file.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting: decode.fps=4.")
+@click.option("--bundle", metavar="URI", help="Model bundle; the one in the package by default.")
+@click.option("--address", metavar="ADDRESS", help="A Ray cluster to run on; a local Ray by default.")
+@click.option("--retry-failed", is_flag=True, help="Also try again what failed or was dropped before.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done (videos, bytes, hours) and stop.")
+def highlights(
+    library: str,
+    output: str | None,
+    from_proxies: bool,
+    target: str | None,
+    min_clip: float | None,
+    max_clip: float | None,
+    clips: bool | None,
+    transitions: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    limit: int | None,
+    config: str | None,
+    assignments: tuple[str, ...],
+    bundle: str | None,
+    address: str | None,
+    retry_failed: bool,
+    dry_run: bool,
+) -> None:
+    """Make a highlight reel of every video in LIBRARY and write reels, tables and a report to OUTPUT.
+
+    LIBRARY and OUTPUT are folders or any fsspec URI (s3://bucket/prefix). Videos that OUTPUT holds already
+    are left out. Exit code: 0 all done, 1 some failed, 2 could not start.
+
+    With --from-proxies no video is read and no reel is made: clips, scores and what would be chosen go to
+    OUTPUT, or to LIBRARY/rescored without one.
+    """
+    if output is None:
+        if not from_proxies:
+            raise click.UsageError("Missing argument 'OUTPUT'.")
+        output = f"{library.rstrip('/')}/rescored"
+    places: dict[str, object] = {
+        "cut.target": target,
+        "cut.min_clip_s": min_clip,
+        "cut.max_clip_s": max_clip,
+        "render.clips": clips,
+        "library.include": list(include) or None,
+        "library.exclude": list(exclude) or None,
+        "library.limit": limit,
+        "bundle": bundle,
+    }
+    flags = {place: value for place, value in places.items() if value is not None}
+    if transitions is not None:
+        flags |= effects(transitions)
+
+    from jobs.highlights import Options
+    from jobs.highlights import highlights as job
+
+    options = Options(
+        library,
+        output,
+        config=config,
+        flags=tuple(flags.items()),
+        assignments=assignments,
+        address=address,
+        dry_run=dry_run,
+        retry_failed=retry_failed,
+        from_proxies=from_proxies,
+    )
+    sys.exit(job(options))
+
+
+def effects(transitions: str) -> dict[str, object]:
+    """The settings that --transitions stands for: they hold whatever a file says of the effects' kind."""
+    names = [name.strip() for name in transitions.split(",")]
+    if names == ["cut"]:
+        return {"effects.kind": "none"}
+    if "cut" in names:
+        raise click.UsageError("--transitions: cut stands alone, it means hard cuts and no effects")
+    if not all(names):
+        raise click.UsageError("--transitions takes names with commas between them: whip,spin")
+    return {"effects.kind": "gan", "effects.transitions": names}
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False))
+def demo(folder: str) -> None:
+    """Render a small library into FOLDER/library and make its reels in FOLDER/output.
+
+    One of its files is broken on purpose. Exit code: 0 when all others have their reels.
+    """
+    from pathlib import Path
+
+    from jobs.demo_run import run_demo
+
+    sys.exit(run_demo(Path(folder), click.echo))
