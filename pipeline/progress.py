@@ -68,9 +68,10 @@ class Reporter:
 
 def _seconds(stage: str, row: dict[str, Any]) -> float:
     """Footage that a row of the stage stands for: a video after probe, a shard after decode."""
-    if stage not in ("probe", "decode") or row["failure"]:
+    facts = row.get("probe")  # none in a row that was put off before its header was read
+    if stage not in ("probe", "decode") or row["failure"] or not facts:
         return 0.0
-    length_s = row["probe"]["duration_s"] or 0.0
+    length_s = facts["duration_s"] or 0.0
     return length_s if stage == "probe" else max(0.0, min(row["end_s"], length_s) - row["start_s"])
 
 

@@ -72,6 +72,7 @@ def test_times_have_hours_only_where_there_are_some() -> None:
         ("probe", SHARD | {"probe": {"duration_s": None}}, 0.0),
         ("look", SHARD, 0.0),  # the same footage is not counted twice
         ("probe", {"failure": FAILURE}, 0.0),
+        ("probe", {"failure": None}, 0.0),  # set aside or put off before its header was read
         ("decode", SHARD | {"failure": FAILURE}, 0.0),
     ],
 )
