@@ -129,25 +129,25 @@ def run(options: Options) -> None:
         highlights(options)
 
 
-def finished(bench: Bench, output: Path, library: Path | None = None) -> None:
-    """The same command again while a run says that it has lost videos."""
-    for _ in range(AGAIN):
+def finished(tally: Tally, bench: Bench, output: Path, library: Path | None = None) -> None:
+    """The command, and again while a run says that it has lost videos: the first such count as put off."""
+    for attempt in range(1 + AGAIN):
         run(bench.options(output, library))
-        failures = tables.read(str(output), "failures", ["stage"])["stage"].to_pylist()
-        if "run" not in failures:
+        put_off = tables.read(str(output), "failures", ["stage"])["stage"].to_pylist().count("run")
+        tally.put_off += put_off if attempt == 0 else 0
+        if not put_off:
             return
 
 
 def kill_workers(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: random.Random) -> Tally:
     tally = Tally(fault)
     stages = WORKERS if fault == "workers" else (fault,)
-    while tally.injected < times:
+    for _ in range(times):  # a run may be over before its stage was met
+        if tally.injected >= times:
+            break
         output, began = bench.new_output(), time.monotonic()
         with killing(stages, min(times - tally.injected, KILLS_PER_RUN), dice) as killed:
-            run(bench.options(output))
-        if not killed:
-            continue  # it was too quick for us
-        finished(bench, output)
+            finished(tally, bench, output)
         tally.injected += len(killed)
         tally.kinds.update(killed)
         tally.runs += 1
@@ -211,7 +211,7 @@ def poison(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: rando
             (library / name).write_bytes(healthy[0].read_bytes())
         output, began = bench.new_output(), time.monotonic()
         with stand_in(poisoned):
-            finished(bench, output, library)
+            finished(tally, bench, output, library)
         tally.injected += len(names)
         tally.kinds.update(dict.fromkeys(POISONS, 2))
         tally.runs += 1
@@ -286,10 +286,9 @@ def kill_nodes(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: r
 
             thread = threading.Thread(target=kill, daemon=True)
             thread.start()
-            run(bench.options(output))
+            finished(tally, bench, output)
             stop.set()
             thread.join()
-            finished(bench, output)
             tally.runs += 1
             tally.extra_s += time.monotonic() - began - whole.seconds
             judge(tally, output, whole)
@@ -308,7 +307,7 @@ def spill(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: random
     try:
         for _ in range(max(1, times // 10)):
             output, began = bench.new_output(), time.monotonic()
-            finished(bench, output)
+            finished(tally, bench, output)
             tally.injected += 1
             tally.runs += 1
             tally.extra_s += time.monotonic() - began - whole.seconds
@@ -338,8 +337,9 @@ def fill_disk(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: ra
             command(bench, output, TMPDIR=str(small)).wait(600)
         finally:
             subprocess.run(["umount", "-l", str(small)], check=True)
-        lost = tables.read(str(output), "failures", ["stage"])["stage"].to_pylist()
-        tally.injected += max(1, lost.count("run"))
+        lost = tables.read(str(output), "failures", ["stage"])["stage"].to_pylist().count("run")
+        tally.injected += max(1, lost)
+        tally.put_off += lost
         command(bench, output).wait(600)
         tally.runs += 1
         tally.extra_s += time.monotonic() - began - whole.seconds

@@ -14,6 +14,7 @@ class Tally:
     injected: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     runs: int = 0
+    put_off: int = 0  # videos that the command left to the next one, and said so
     lost_rows: int = 0
     doubled_rows: int = 0
     innocents: int = 0  # healthy videos that ended as failures
@@ -69,7 +70,7 @@ def judge(tally: Tally, output: Path, whole: Undisturbed, poisons: set[str] = fr
 
 def shown(tally: Tally) -> Tally:
     print(
-        f"{tally.fault:8s} {tally.injected:4d} injected in {tally.runs:3d} runs: "
+        f"{tally.fault:8s} {tally.injected:4d} injected in {tally.runs:3d} runs: put off {tally.put_off}, "
         f"lost {tally.lost_rows}, doubled {tally.doubled_rows}, innocents {tally.innocents}, "
         f"leftovers {tally.leftovers}, unpunished {tally.unpunished}, "
         f"extra {tally.extra_s / max(1, tally.injected):.1f} s each {dict(tally.kinds) or ''}",

@@ -1,0 +1,135 @@
+"""A library of thousands of tiny videos, from S3 to S3: does the last thousand take longer than the first?
+
+    python -m benchmarks.many [--videos 5000] [--groups 5] [--json FILE]
+
+Runs `reelmap highlights` against Ceph's RADOS gateway (tests/s3_rgw.py), or the server in TEST_S3_ENDPOINT.
+The videos are published one after another: their `published_at`, in order, says how long each group of them
+took. Memory is the peak PSS of the run with everything it started, while that group was published. The first
+group includes the start of Ray, until its first video; that part is told apart.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+import click
+
+from benchmarks.memory import tree_bytes
+from pipeline import tables
+from tests import s3_rgw
+from tests.media import make_video
+
+DIFFERENT = 24  # videos; the others are copies of them under names of their own
+SAMPLED_EVERY_S = 2.0
+UPLOADS = 8
+
+
+@click.command(help=__doc__.splitlines()[0])
+@click.option("--videos", default=5000)
+@click.option("--groups", default=5)
+@click.option("--json", "json_file", type=click.Path())
+def main(videos: int, groups: int, json_file: str | None) -> None:
+    with server(), tempfile.TemporaryDirectory(prefix="many-") as folder:
+        bucket = f"many-{secrets.token_hex(4)}"
+        fill(bucket, Path(folder), videos)
+        started = datetime.now(UTC)
+        memory = follow(
+            [sys.executable, "-m", "jobs.cli", "highlights", f"s3://{bucket}/in", f"s3://{bucket}/out"],
+            Path(folder, "log"),
+        )
+        took_s = (datetime.now(UTC) - started).total_seconds()
+        rows = tables.read(f"s3://{bucket}/out", "videos", ["status", "published_at"]).to_pylist()
+    result = {"videos": len(rows), "wall_s": took_s, **grouped(rows, groups, started, memory)}
+    print(f"{len(rows)} videos in {took_s:.0f} s; the first one after {result['first_s']:.0f} s")
+    print(f"{'videos':>14s} {'s':>8s} {'s each':>8s} {'peak MiB':>9s}")
+    for group in result["groups"]:
+        print(
+            f"{group['from']:6d} to {group['to']:5d} {group['s']:8.1f} {group['s_each']:8.3f} "
+            f"{group['peak_bytes'] / 2**20:9.0f}"
+        )
+    last = result["groups"][-1]["s_each"] / result["groups"][0]["s_each"]
+    print(f"the last group takes {last:.2f} x as long as the first; not ok: {result['not_ok']}")
+    if json_file:
+        Path(json_file).write_text(json.dumps(result, indent=1))
+
+
+@contextlib.contextmanager
+def server() -> Iterator[None]:
+    """Sets this process's environment so that S3 is the server of the benchmark."""
+    with contextlib.ExitStack() as stack:
+        if not (endpoint := os.environ.get("TEST_S3_ENDPOINT")):
+            if why := s3_rgw.install():
+                raise click.ClickException(f"no gateway: {why}")
+            endpoint = stack.enter_context(s3_rgw.serve())
+        os.environ |= {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": os.environ.get("TEST_S3_KEY", s3_rgw.KEY),
+            "AWS_SECRET_ACCESS_KEY": s3_rgw.SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        yield
+
+
+def fill(bucket: str, folder: Path, videos: int) -> None:
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=bucket)
+    made = [
+        make_video(folder / f"{n}.mp4", seconds=1.5 + n % 3 / 2, fps=12, shots=1 + n % 3).path.read_bytes()
+        for n in range(min(DIFFERENT, videos))
+    ]
+
+    def upload(number: int) -> None:
+        client.put_object(Bucket=bucket, Key=f"in/{number:06d}.mp4", Body=made[number % len(made)])
+
+    with ThreadPoolExecutor(UPLOADS) as pool:
+        list(pool.map(upload, range(videos)))
+
+
+def follow(command: list[str], log: Path) -> list[tuple[datetime, int]]:
+    """Runs the command to its end; its memory in bytes, with the moments when it was read."""
+    memory = []
+    with log.open("w") as out:
+        run = subprocess.Popen(command, stdout=out, stderr=out)
+        while run.poll() is None:
+            memory.append((datetime.now(UTC), tree_bytes(run.pid)))
+            time.sleep(SAMPLED_EVERY_S)
+    if run.returncode not in (0, 1):
+        raise click.ClickException(f"the run ended with {run.returncode}: {log.read_text()[-2000:]}")
+    return memory
+
+
+def grouped(
+    rows: list[dict], groups: int, started: datetime, memory: list[tuple[datetime, int]]
+) -> dict[str, object]:
+    """The videos in the order in which they were published, in equal groups, with time and memory."""
+    times = sorted(row["published_at"] for row in rows)
+    edges = [round(i * (len(times) - 1) / groups) for i in range(groups + 1)]
+    found = []
+    for first, last in itertools.pairwise(edges):
+        begin, end = times[first], times[last]
+        peak = max((size for at, size in memory if begin <= at <= end), default=0)
+        seconds = (end - begin).total_seconds()
+        found.append(
+            {"from": first, "to": last, "s": seconds, "s_each": seconds / (last - first), "peak_bytes": peak}
+        )
+    return {
+        "first_s": (times[0] - started).total_seconds(),
+        "not_ok": sum(row["status"] != "ok" for row in rows),
+        "groups": found,
+    }
+
+
+if __name__ == "__main__":
+    main()
