@@ -4,7 +4,7 @@ import hashlib
 import json
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
@@ -23,6 +23,8 @@ from stages.nn.weights import Bundle
 from stages.render import RenderSettings
 from stages.saliency import SaliencySettings
 from stages.score import ScoreSettings
+
+Tree = TypeVar("Tree", bound=base.Settings)
 
 # Raise it when the code changes what comes out for the same settings and weights.
 RESULT_VERSION = 4
@@ -75,13 +77,27 @@ def load_settings(file: str | None, flags: dict[str, Any], assignments: tuple[st
     tree: dict[str, Any] = {}
     if file:
         try:
-            tree = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            tree = parse(Path(file).read_bytes(), file)
+        except OSError as error:
             raise ConfigError(f"{file}: {error}") from error
-        if not isinstance(tree, dict):
-            raise ConfigError(f"{file}: expected settings such as `decode: {{fps: 4}}`")
-        # `cut:` with every line below it commented out is an empty group, which YAML reads as null.
-        tree |= {name: {} for name in GROUPS if name in tree and tree[name] is None}
+    assign(tree, flags, assignments)
+    return validated(Settings, tree)
+
+
+def parse(content: bytes, name: str) -> dict[str, Any]:
+    """The tree of settings in a YAML file called `name`. Raises ConfigError."""
+    try:
+        tree = yaml.safe_load(content.decode()) or {}
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{name}: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{name}: expected settings such as `decode: {{fps: 4}}`")
+    # `cut:` with every line below it commented out is an empty group, which YAML reads as null.
+    return tree | {group: {} for group in GROUPS if group in tree and tree[group] is None}
+
+
+def assign(tree: dict[str, Any], flags: dict[str, Any], assignments: tuple[str, ...]) -> None:
+    """Puts flags, then "path=value" assignments into a tree. Raises ConfigError."""
     for path, value in flags.items():
         _assign(tree, path, value)
     for assignment in assignments:
@@ -92,16 +108,20 @@ def load_settings(file: str | None, flags: dict[str, Any], assignments: tuple[st
             _assign(tree, path.strip(), yaml.safe_load(value))
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {assignment}: {error}") from error
+
+
+def validated(model: type[Tree], tree: dict[str, Any]) -> Tree:
+    """Raises ConfigError, which names every key that is unknown and every value out of range."""
     try:
-        return Settings.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("; ".join(map(_in_words, error.errors()))) from error
+        raise ConfigError("; ".join(_in_words(model, each) for each in error.errors())) from error
 
 
-def _in_words(error: ErrorDetails) -> str:
+def _in_words(model: type[base.Settings], error: ErrorDetails) -> str:
     name = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        near = get_close_matches(name, _names(Settings), 1)
+        near = get_close_matches(name, _names(model), 1)
         return f"{name}: there is no such setting" + (f": did you mean {near[0]}?" if near else "")
     return f"{name}: {error['msg'].removeprefix('Value error, ')}"
 
