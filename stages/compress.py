@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from stages.nn.codec import compress, decompress, load_codec
-from stages.nn.device import pick_device
+from stages.nn.device import MicroBatches, pick_device
 from stages.nn.entropy import CodecError
 from stages.nn.weights import Bundle
 from stages.settings import Settings
@@ -26,7 +26,7 @@ class CodecSettings(Settings):
 
 class Compress:
     def __init__(self, settings: CodecSettings, bundle: Bundle):
-        self.settings = settings
+        self.settings, self.parts = settings, MicroBatches()
         self.net = None
         if settings.kind != "none":
             self.net = load_codec(bundle, settings.kind).to(pick_device())
@@ -39,7 +39,8 @@ class Compress:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if self.net is None:
             return row | {"codes": []}
-        return row | {"codes": compress(self.net, row["frames"], self.settings.rate, self.settings.key_every)}
+        rate, key_every = self.settings.rate, self.settings.key_every
+        return row | {"codes": compress(self.net, row["frames"], rate, key_every, self.parts)}
 
 
 class Decompress:

@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stages.nn.cnn import FeatureNet, grad_cam, last_map
+from stages.nn.device import MicroBatches
 from stages.nn.scorer import mean_direction
 from stages.score import Score, grid, importance, within_shots
 from stages.settings import Settings
@@ -56,7 +57,7 @@ class Saliency:
     """Holds the frame network; a call adds `saliency` to the clips of a video that was scored and cut."""
 
     def __init__(self, score: Score, net: FeatureNet, novelty_share: float, colour: Literal["rgb", "hsv"]):
-        self.score, self.novelty_share = score, novelty_share
+        self.score, self.novelty_share, self.parts = score, novelty_share, MicroBatches()
         self.to_network = cv2.COLOR_BGR2RGB if colour == "rgb" else cv2.COLOR_BGR2HSV
         self.net = net.to(score.device).requires_grad_(False)
         self.layer = last_map(self.net)
@@ -84,18 +85,19 @@ class Saliency:
         numbers = list(pictures)
         shown_s = [row["clips"][number]["thumbnail_s"] for number in numbers]
         samples = np.clip(np.searchsorted(row["times_s"], shown_s), 0, len(row["times_s"]) - 1)
-        found = {}
-        for start in range(0, len(numbers), BATCH):
-            part = numbers[start : start + BATCH]
+
+        def maps_of(part: list[tuple[int, int]]) -> list[tuple[int, np.ndarray]]:
             frames = [
                 cv2.cvtColor(cv2.resize(pictures[number], (self.net.input_size,) * 2), self.to_network)
-                for number in part
+                for number, _ in part
             ]
             frames_NSSC = torch.from_numpy(np.stack(frames)).to(self.score.device)
-            towards_ND = worth.gradient(samples[start : start + BATCH])
+            towards_ND = worth.gradient(np.array([sample for _, sample in part]))
             maps_Nhw = grad_cam(self.net, self.layer, frames_NSSC, towards_ND).relu().cpu().numpy()
-            found |= {n: one for n, one in zip(part, maps_Nhw, strict=True) if np.isfinite(one).all()}
-        return found
+            return [(number, one) for (number, _), one in zip(part, maps_Nhw, strict=True)]
+
+        parts = self.parts(maps_of, list(zip(numbers, samples, strict=True)), BATCH)
+        return {number: one for part in parts for number, one in part if np.isfinite(one).all()}
 
 
 class Worth:

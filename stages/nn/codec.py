@@ -7,9 +7,10 @@ Frames are padded to a multiple of 16 pixels by repeating their edge. The bytes 
 the networks in hyperprior.py and vqvae.py.
 """
 
+import itertools
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor
 
+from stages.nn.device import MicroBatches
 from stages.nn.entropy import (
     DIFFERENCE,
     RADIUS,
@@ -98,27 +100,29 @@ def fingerprint(state: dict[str, Tensor]) -> int:
     return known
 
 
-def compress(net: Codec, frames: np.ndarray, rate: int, key_every: int = 1) -> list[bytes]:
+def compress(
+    net: Codec, frames: np.ndarray, rate: int, key_every: int = 1, parts: MicroBatches | None = None
+) -> list[bytes]:
     """One code for each frame of uint8 [N, H, W, 3].
 
     key_every   frames from a key, which is decoded alone, to the next at most. In between, the hyperprior
                 codes a frame as its difference from the one before where that is shorter.
+    parts       remembers how many frames fit
     """
     if not 0 <= rate < net.rates:
         raise CodecError(f"rate {rate} is not known: this {net.kind} has the rates 0 to {net.rates - 1}")
-    count, height, width = frames.shape[:3]
+    height, width = frames.shape[1:3]
     header = Header(net.kind, rate, net.fingerprint, width, height)
-    step = max(1, BATCH_PIXELS // max(1, height * width))
     codes: list[bytes] = []
     chain = Chain(net, key_every) if isinstance(net, Hyperprior) and key_every > 1 else None
-    for first in range(0, count, step):
+
+    def encoded(part: np.ndarray) -> Iterable[tuple]:
         # A copy: arrays from the object store are read-only, which torch cannot share.
-        x = padded(torch.tensor(frames[first : first + step]), device_of(net))
-        if chain:
-            payloads, y, y_hat = net.encode_latent(x, rate)
-            codes += [chain.add(header, *one) for one in zip(payloads, y, y_hat, strict=True)]
-        else:
-            codes += [pack(header, payload) for payload in net.encode(x, rate)]
+        x = padded(torch.tensor(part), device_of(net))
+        return list(zip(*net.encode_latent(x, rate), strict=True) if chain else zip(net.encode(x, rate)))
+
+    for part in (parts or MicroBatches())(encoded, frames, batch_of(height, width)):
+        codes += [chain.add(header, *one) if chain else pack(header, *one) for one in part]
     return codes
 
 
@@ -186,7 +190,8 @@ def latents_of(net: Codec, codes: list[bytes]) -> tuple[list[Header], list[Tenso
             keys[header].append(i)
     latents: dict[int, Tensor] = {}
     for form, members in keys.items():
-        for part in batches(members, form):
+        step = batch_of(form.height, form.width)
+        for part in (members[first : first + step] for first in range(0, len(members), step)):
             found = net.decode_latent(
                 [payloads[i] for i in part], form.rate, whole(form.height), whole(form.width)
             )
@@ -208,18 +213,21 @@ def rendered(net: Codec, forms: list[Header], latents: list[Tensor]) -> list[np.
     for i, form in enumerate(forms):
         alike[form].append(i)
     for form, members in alike.items():
-        for part in batches(members, form):
+
+        def pictures(part: list[int], form: Header = form) -> np.ndarray:
             x = net.render(torch.stack([latents[i] for i in part]), form.rate)
             pixels = (255 * x[..., : form.height, : form.width]).round().clamp(0, 255).to(torch.uint8)
-            for i, frame in zip(part, pixels.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
-                frames[i] = np.ascontiguousarray(frame)
+            return pixels.permute(0, 2, 3, 1).cpu().numpy()
+
+        rendered_parts = MicroBatches()(pictures, members, batch_of(form.height, form.width))
+        for i, frame in zip(members, itertools.chain.from_iterable(rendered_parts), strict=True):
+            frames[i] = np.ascontiguousarray(frame)
     return [frames[i] for i in range(len(forms))]
 
 
-def batches(members: list[int], form: Header) -> Iterator[list[int]]:
-    step = max(1, BATCH_PIXELS // (whole(form.height) * whole(form.width)))
-    for first in range(0, len(members), step):
-        yield members[first : first + step]
+def batch_of(height: int, width: int) -> int:
+    """Pictures of this size in the network at a time."""
+    return max(1, BATCH_PIXELS // max(1, whole(height) * whole(width)))
 
 
 def check(net: Codec, header: Header) -> None:

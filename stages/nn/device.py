@@ -1,4 +1,7 @@
-"""Where networks run."""
+"""Where networks run, and how much of a batch fits there."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -6,3 +9,37 @@ import torch
 def pick_device() -> torch.device:
     """The GPU that this process may use, if there is one; else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class MicroBatches:
+    """Runs a network over a long input in parts; what a GPU's memory does not hold is halved for good."""
+
+    def __init__(self) -> None:
+        self.share = 1.0  # of the size that is asked for
+
+    def __call__(self, run: Callable[[Any], Any], items: Sequence, size: int) -> Iterator[Any]:
+        """`run` of each part of `items`, of `size` at most.
+
+        Raises torch.OutOfMemoryError if one item alone is too much.
+        """
+        start = 0
+        while start < len(items):
+            count = max(1, int(size * self.share))
+            result, error = _tried(run, items[start : start + count])
+            if error is None:
+                yield result
+                start += count
+                continue
+            if count == 1:
+                raise error
+            # Only now, with the traceback's frames gone, is what the part held free again.
+            del error
+            torch.cuda.empty_cache()
+            self.share = (count // 2) / size
+
+
+def _tried(run: Callable[[Any], Any], part: Any) -> tuple[Any, torch.OutOfMemoryError | None]:
+    try:
+        return run(part), None
+    except torch.OutOfMemoryError as error:
+        return None, error.with_traceback(None)

@@ -41,6 +41,33 @@ def test_micro_batches_do_not_change_the_vectors(bundle: Bundle, frames: np.ndar
     assert np.ptp(whole, axis=0).max() > 0.01  # frames differ, so an order mixed up would show
 
 
+def test_a_full_gpu_costs_time_and_no_frames(
+    bundle: Bundle, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    extract = ExtractFeatures(FeatureSettings(batch=4), bundle)
+    whole, forward = extract({"frames": frames})["features"], extract.net.forward
+
+    def full(x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(x)
+
+    monkeypatch.setattr(extract.net, "forward", full)
+    assert np.array_equal(extract({"frames": frames})["features"].shape, whole.shape)
+    np.testing.assert_allclose(extract({"frames": frames})["features"], whole, rtol=5e-3, atol=1e-3)
+
+
+def test_half_precision_is_near_and_is_not_the_same(bundle: Bundle, frames: np.ndarray):
+    whole, half = (
+        ExtractFeatures(FeatureSettings(precision=precision), bundle)({"frames": frames})["features"]
+        for precision in ("fp32", "bf16")
+    )
+    a, b = (vectors.astype(np.float32) for vectors in (whole, half))
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosine.min() > 0.999
+    assert not np.array_equal(whole, half)
+
+
 def test_a_shard_without_frames_has_no_vectors(bundle: Bundle):
     out = ExtractFeatures(FeatureSettings(), bundle)({"frames": np.empty((0, 256, 256, 3), np.uint8)})
     assert out["features"].shape == (0, 128)
