@@ -301,7 +301,7 @@ def kill_nodes(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: r
 def spill(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: random.Random) -> Tally:
     """One injection is one run on a store that cannot hold what is in flight."""
     tally = Tally(fault)
-    ray.init(num_cpus=8, object_store_memory=78 << 20, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=8, object_store_memory=78 << 20, include_dashboard=False, log_to_driver=False)
     before = flow.decode
     flow.decode = bulky
     try:
