@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import ray
 from ray._private import ray_constants
@@ -23,10 +24,14 @@ ANSWER_S = 10
 
 @contextlib.contextmanager
 def connection(address: str | None) -> Iterator[None]:
-    """Connected to `address` ("auto", "HEAD:6379"), or to a local Ray that is stopped at the end."""
-    if ray.is_initialized():  # a caller that manages Ray itself: a test session, a notebook, a submitted job
+    """Connected to `address` ("auto", "HEAD:6379"), or to a local Ray that is stopped at the end.
+
+    A submitted job, and whoever sets RAY_ADDRESS, is connected to the cluster that is named there.
+    """
+    if ray.is_initialized():  # a caller that manages Ray itself: a test session, a notebook
         yield
         return
+    address = cluster_address(address)
     # Ray says of every actor pool, on standard error, that its arguments lie in the object store.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": bool(os.environ.get("REELMAP_WORKER_LOGS"))}
@@ -36,7 +41,10 @@ def connection(address: str | None) -> Iterator[None]:
             ray.init(address=address, **quiet)
         else:
             with _on_loopback():
+                # Not the cluster that may have been started on this machine for something else, which is
+                # what Ray would choose without a word.
                 ray.init(
+                    address="local",
                     num_cpus=max(MIN_LOGICAL_CPUS, LOGICAL_CPUS_PER_CORE * (os.cpu_count() or 1)),
                     object_store_memory=min(OBJECT_STORE_BYTES, _shared_memory_bytes() // 2),
                     include_dashboard=False,
@@ -50,9 +58,24 @@ def connection(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
+def cluster_address(address: str | None) -> str | None:
+    """`address`, or what RAY_ADDRESS says, as it does in a submitted job; None for a Ray of our own.
+
+    Raises ConnectionError for the address of a Jobs API, which takes jobs but lets nobody connect.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address and address.startswith(("http://", "https://")):
+        host = urlsplit(address).hostname or "HEAD"
+        raise ConnectionError(
+            f"the address of a Jobs API is for `reelmap submit`: connect to {host}:6379 or auto, and see "
+            "whether RAY_ADDRESS is set"
+        )
+    return None if address in (None, "", "local") else address
+
+
 def cores(address: str | None) -> int:
     """Real cores behind the logical CPUs of the connected cluster."""
-    if address:
+    if cluster_address(address):
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
     return os.cpu_count() or 1
 
@@ -82,12 +105,30 @@ def _on_loopback() -> Iterator[None]:
     """
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for the processes that it starts
+    try:
+        with environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):  # for the processes it starts
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def environment(changes: dict[str, str | None]) -> Iterator[None]:
+    """Environment variables changed (None: taken out) for a while; then they are as they were set before."""
+    before = {name: os.environ.get(name) for name in changes}
+    _set(changes)
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
+        _set(before)
+
+
+def _set(changes: dict[str, str | None]) -> None:
+    for name, value in changes.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import ray
 
-from cluster.connect import check_answers, connection, cores, gpus
+from cluster.connect import _on_loopback, check_answers, cluster_address, connection, cores, gpus
 from cluster.plan import make_plan
 from cluster.preflight import check_cluster
 
@@ -59,6 +59,7 @@ def test_the_local_ray_has_room_for_this_machines_plan(ray_local: None) -> None:
 
 
 def test_cores_are_real_here_and_what_a_cluster_declares_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 96.0, "GPU": 4.0})
     assert cores(None) == 6
@@ -80,3 +81,48 @@ def test_dead_address_is_said_at_once() -> None:
         port = free.getsockname()[1]
     with pytest.raises(ConnectionError, match=f"no Ray cluster answers at 127.0.0.1:{port}"):
         check_answers(f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7:6379", "auto"])
+def test_a_submitted_job_uses_the_cluster_that_it_runs_on(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    started: list[dict] = []
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr("cluster.connect.check_answers", lambda _: None)
+    monkeypatch.setattr(ray, "init", lambda **options: started.append(options))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 96.0})
+    with connection(None):
+        assert cores(None) == 96  # of the cluster, and not of the machine that the driver runs on
+    # Ray refuses sizes where it connects to a cluster that has its own.
+    assert [(call["address"], "num_cpus" in call) for call in started] == [(address, False)]
+
+
+def test_an_address_that_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.7:6379")
+    assert cluster_address("10.0.0.8:6379") == "10.0.0.8:6379"
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert cluster_address(None) is None
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert cluster_address(None) is None
+
+
+def test_the_address_of_a_jobs_api_is_told_from_one_to_connect_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    with pytest.raises(ConnectionError, match=r"reelmap submit.*head:6379.*RAY_ADDRESS"):
+        cluster_address(None)
+
+
+@pytest.mark.parametrize("before", [None, "1"])
+def test_what_the_user_has_set_in_the_environment_is_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    monkeypatch.delenv(name, raising=False)
+    if before:
+        monkeypatch.setenv(name, before)
+    with _on_loopback():
+        assert os.environ[name] == "0"
+    assert os.environ.get(name) == before
