@@ -12,9 +12,11 @@ from rich.console import Console
 
 from cluster.connect import connection, cores, gpus
 from cluster.plan import make_plan
-from cluster.preflight import ClusterTooSmall, check_cluster
+from cluster.preflight import ClusterUnfit
+from jobs.preflight import preflight
 from pipeline import again, redact, storage, tables
 from pipeline.config import Settings, load_settings
+from pipeline.gate import Gate
 from pipeline.lease import Busy, Lost, lease
 from pipeline.library import LibraryError, list_library
 from pipeline.progress import make_console
@@ -94,9 +96,11 @@ def highlights(options: Options) -> int:
 @contextmanager
 def starting(*also: type[Exception]) -> Iterator[None]:
     """What is raised in here happened before any work: its words are all that its reader needs."""
-    expected = (ValueError, LibraryError, storage.StorageError, Busy, ConnectionError, ClusterTooSmall, *also)
+    expected = (ValueError, LibraryError, storage.StorageError, Busy, ConnectionError, *also)
     try:
         yield
+    except ClusterUnfit as error:  # a list, one line for each thing to change
+        raise CannotStart(redact.without_secrets(str(error))) from error
     except expected as error:
         raise CannotStart(in_words(error)) from error
 
@@ -126,14 +130,17 @@ def work(job: Job, address: str | None, console: Console, say: Say) -> int:
         return finish(job, outcome, say)
 
 
-def process(job: Job, run_id: str, address: str | None, console: Console) -> Outcome:
+def process(
+    job: Job, run_id: str, address: str | None, console: Console, gate: Gate | None = None
+) -> Outcome:
     """The run on a Ray that is there for it only; it is gone before the report is written."""
     with ExitStack() as stack:
         with starting(RayError, RuntimeError):  # Ray of another version is a RuntimeError
             stack.enter_context(connection(address))
             plan = make_plan(cores(address), gpus(), len(job.todo))
-            check_cluster(plan)
-        return run(job, run_id, plan, console)
+            for remark in preflight(job, plan, address):
+                console.print(remark, highlight=False, markup=False, soft_wrap=True)
+        return run(job, run_id, plan, console, gate)
 
 
 def prepare(options: Options) -> Job:

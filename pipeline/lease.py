@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ class Busy(Exception):
 
 class Lost(Exception):
     """Another run has taken the OUTPUT over while this one worked; the message says which."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    run_id: str
+    host: str
+    pid: int | None
+    since: str | None  # ISO time by its own clock
+    renewals: int
+    dead: bool  # it ran on this machine, and is gone
 
 
 @dataclass
@@ -58,7 +69,8 @@ def lease(
     it inside asks `Held.check`.
     """
     uri = storage.join(output, "runs", ".lease")
-    holder = {"holder": secrets.token_hex(8), "run_id": run_id, "renewals": 0} | _here()
+    since = datetime.now(UTC).isoformat()
+    holder = {"holder": secrets.token_hex(8), "run_id": run_id, "renewals": 0, "since": since} | _here()
     _acquire(uri, _encode(holder), renew_s, dead_after_s)
     held = Held()
     stop = threading.Event()
@@ -74,7 +86,7 @@ def lease(
                 return
 
     thread = threading.Thread(target=renew, daemon=True, name="lease")
-    with _interruptible() as interrupt:
+    with interruptible() as interrupt:
         thread.start()
         try:
             yield held
@@ -97,6 +109,22 @@ def check_free(output: str, dead_after_s: float = DEAD_AFTER_S) -> None:
     there = _look(uri)
     if there and not _is_dead_here(_parse(there)):
         _watch(uri, there, dead_after_s)
+
+
+def holder(output: str) -> Holder | None:
+    """Who holds OUTPUT, as the object says: it is not watched, so the holder may have died elsewhere."""
+    there = _look(storage.join(output, "runs", ".lease"))
+    if there is None:
+        return None
+    known = _parse(there)
+    return Holder(
+        str(known.get("run_id", "")),
+        str(known.get("host", "")),
+        known.get("pid"),
+        known.get("since"),
+        known.get("renewals", 0),
+        bool(known) and _is_dead_here(known),
+    )
 
 
 def _renew(uri: str, holder: dict[str, Any]) -> str:
@@ -173,7 +201,7 @@ def _remove(uri: str, expected: bytes) -> bool:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Any]:
+def interruptible() -> Iterator[Any]:
     """A function that raises KeyboardInterrupt in this thread from another one, if this is the main thread.
 
     By a signal, as it ends a wait in native code, too; not by SIGINT, which a shell's background job ignores.

@@ -84,7 +84,7 @@ def list_library(
     nothing matched. Raises LibraryError when the library is not there or may not be read.
     """
     uri = absolute(uri)
-    wanted = _filter(settings)
+    wanted = filter_of(settings)
     reels = absolute(output) + "/media/" if output else None
     try:
         entries = [
@@ -113,7 +113,8 @@ def video_id(uri: str, version: str | int | None, size_bytes: int) -> str:
     return hashlib.sha256(json.dumps([uri, version, size_bytes]).encode()).hexdigest()[:24]
 
 
-def _filter(settings: LibrarySettings) -> Callable[[str], bool]:
+def filter_of(settings: LibrarySettings) -> Callable[[str], bool]:
+    """Whether a path below the library is that of a video to be worked on."""
     extensions = {extension.lower().lstrip(".") for extension in settings.extensions}
     include = [_glob(pattern) for pattern in settings.include]
     exclude = [_glob(pattern) for pattern in settings.exclude]

@@ -3,9 +3,11 @@
 import json
 import platform
 import secrets
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,7 +20,10 @@ import ray
 from cluster.plan import Plan
 from pipeline import again, flow, storage, tables
 from pipeline.config import RunSettings, Settings
-from pipeline.progress import Counts, Display, Meter, Reporter
+from pipeline.gate import Gate
+from pipeline.heartbeat import Heartbeat
+from pipeline.lease import interruptible
+from pipeline.progress import Counts, Display, Meter, Reporter, Totals, share_done
 from pipeline.publish import Publish
 from pipeline.records import records
 from pipeline.redact import without_secrets
@@ -37,6 +42,8 @@ RUNS = 3
 LOST = "run"  # the stage of such a failure
 WORKER_OR_STORAGE = "its worker died, or the storage could not be read or written (see the logs of Ray)"
 _LOST_PER_PART = 256
+# What has begun before a deadline may still come to its end, for so long after it.
+GRACE_S = 300.0
 RECORDED = ("reelmap", "ray", "torch", "torchvision", "av", "pyarrow", "numpy", "scenedetect", "s3fs")
 
 
@@ -70,7 +77,8 @@ class Job:
 class Outcome:
     run_id: str
     counts: Counts
-    state: Literal["finished", "interrupted", "failed"] = "finished"
+    # stopped: at the deadline, with videos left that did not begin or did not come to their end
+    state: Literal["running", "finished", "stopped", "interrupted", "failed"] = "running"
     error: Exception | None = None  # why it failed
     uris: dict[str, str] = field(default_factory=dict)  # video_id -> uri of what was published
     lost: dict[str, str] = field(default_factory=dict)  # those of them that only got a failure of the run
@@ -122,10 +130,11 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def run(job: Job, run_id: str, plan: Plan, console: Any) -> Outcome:
+def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = None) -> Outcome:
     """Does the job on the connected Ray; unless stopped, every video of `todo` ends in `videos/`.
 
-    What stops it is in the outcome; what was published by then stays.
+    What stops it is in the outcome; what was published by then stays. With a `gate`, videos that would not
+    be done in time do not begin, and what is under way GRACE_S after its deadline is left.
     """
     started_at = datetime.now(UTC)
     size_bytes = pc.sum(job.todo["size_bytes"]).as_py() or 0
@@ -140,9 +149,19 @@ def run(job: Job, run_id: str, plan: Plan, console: Any) -> Outcome:
     )
     meter = Meter.remote()
     failed_in: Counter[str] = Counter()
-    results = attempts(job, plan, publish, Reporter(meter))
+    results = attempts(job, plan, publish, Reporter(meter), gate)
+    file = storage.join(job.output, "runs", f"{run_id}.json")
+
+    def so_far() -> dict[str, Any]:
+        return record(job, outcome, plan, started_at, display.read())
+
     # A run that is stopped tells Ray to stop here, not whenever the generator is collected.
-    with Display(counts, meter, console) as display, closing(results):
+    with (
+        Display(counts, meter, console) as display,
+        closing(results),
+        Heartbeat(file, so_far),
+        overdue(gate) as over,
+    ):
         try:
             for result in results:
                 outcome.uris[result["video_id"]] = result["uri"]
@@ -153,21 +172,41 @@ def run(job: Job, run_id: str, plan: Plan, console: Any) -> Outcome:
                     continue
                 failed_in[result["stage"]] += result["status"] == FAILED
                 check_share(job.settings.run, failed_in, counts)
+            outcome.state = "stopped" if gate and counts.finished < counts.total else "finished"
         except KeyboardInterrupt:
-            outcome.state = "interrupted"
+            outcome.state = "stopped" if over.is_set() else "interrupted"
         except (RunBroken, TooManyFailed, storage.StorageError, ray.exceptions.RayError) as error:
             outcome.fail(error)
         totals = display.read()
-    stages = {name: vars(stage) for name, stage in totals.stages.items()}
     try:
-        storage.write_bytes(
-            storage.join(job.output, "runs", f"{run_id}.json"),
-            json.dumps(record(job, outcome, plan, started_at) | {"stages": stages}, indent=1).encode(),
-        )
+        final = record(job, outcome, plan, started_at, totals)
+        storage.write_bytes(file, json.dumps(final, indent=1).encode())
     except storage.StorageError as error:
         if not outcome.error:
             outcome.fail(error)
     return outcome
+
+
+@contextmanager
+def overdue(gate: Gate | None) -> Iterator[threading.Event]:
+    """Interrupts the main thread GRACE_S after the deadline of the gate, and sets the event then."""
+    over = threading.Event()
+    if gate is None:
+        yield over
+        return
+    with interruptible() as interrupt:
+
+        def stop() -> None:
+            over.set()
+            interrupt()
+
+        timer = threading.Timer(max(0.0, gate.deadline + GRACE_S - time.time()), stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield over
+        finally:
+            timer.cancel()
 
 
 def check_share(settings: RunSettings, failed_in: Counter[str], counts: Counts) -> None:
@@ -182,9 +221,10 @@ def check_share(settings: RunSettings, failed_in: Counter[str], counts: Counts) 
     )
 
 
-def record(job: Job, outcome: Outcome, plan: Plan, started_at: datetime) -> dict[str, Any]:
-    """What runs/ID.json says."""
+def record(job: Job, outcome: Outcome, plan: Plan, started_at: datetime, totals: Totals) -> dict[str, Any]:
+    """What runs/ID.json says, while the run is on and in the end."""
     counts = outcome.counts
+    now = datetime.now(UTC).isoformat()
     bundle = storage.shown(job.settings.bundle) if job.settings.bundle else None
     return {
         "run_id": outcome.run_id,
@@ -193,7 +233,8 @@ def record(job: Job, outcome: Outcome, plan: Plan, started_at: datetime) -> dict
         "state": outcome.state,
         "error": in_words(outcome.error) if outcome.error else None,
         "started_at": started_at.isoformat(),
-        "finished_at": datetime.now(UTC).isoformat(),
+        "updated_at": now,
+        "finished_at": None if outcome.state == "running" else now,
         "settings": job.settings.model_dump(mode="json") | {"bundle": bundle},
         "settings_key": job.settings_key,
         "bundle": {"uri": storage.shown(job.bundle.uri), "key": job.bundle.key()},
@@ -208,11 +249,14 @@ def record(job: Job, outcome: Outcome, plan: Plan, started_at: datetime) -> dict
             "failed": counts.failed,
             "clips": counts.clips,
         },
-        "lost": outcome.lost,
+        "lost": dict(outcome.lost),
         "video_s": counts.video_s,
         "reel_s": counts.reel_s,
         "wall_s": counts.elapsed_s,
         "video_hours_per_hour": counts.hours_per_hour,
+        "decoded_s": totals.decoded_s,
+        "share_done": share_done(counts, totals),
+        "stages": {name: vars(stage) for name, stage in dict(totals.stages).items()},
     }
 
 
@@ -223,7 +267,9 @@ def codec_of(settings: Settings, bundle: Bundle) -> tuple[str, str]:
     return settings.codec.kind, bundle.card("codec")["sha256"]
 
 
-def attempts(job: Job, plan: Plan, publish: Publish, reporter: Reporter) -> Iterator[dict[str, Any]]:
+def attempts(
+    job: Job, plan: Plan, publish: Publish, reporter: Reporter, gate: Gate | None = None
+) -> Iterator[dict[str, Any]]:
     """Plans what is left until nothing is, or until ATTEMPTS have brought nothing; yields what is published.
 
     Videos under which workers died (pipeline/suspects.py) come last, alone, in as many attempts of their own.
@@ -241,7 +287,7 @@ def attempts(job: Job, plan: Plan, publish: Publish, reporter: Reporter) -> Iter
         }
         for row in job.todo.to_pylist()
     }
-    witness, why, broken = open_witness(), "", False
+    witness, why, broken = open_witness(gate), "", False
 
     def attempt(these: set[str], plan: Plan) -> Iterator[dict[str, Any]]:
         """One pass over `these`, which takes out of `left` what is published."""
@@ -254,6 +300,8 @@ def attempts(job: Job, plan: Plan, publish: Publish, reporter: Reporter) -> Iter
             for batch in ds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for result in batch.to_pylist():
                     if left.pop(result["video_id"], None):
+                        if gate:
+                            witness.finish(result["video_id"])
                         yield result
         except ray.exceptions.RayError as error:  # the whole topology fell
             why, broken = in_words(error), True
@@ -270,12 +318,17 @@ def attempts(job: Job, plan: Plan, publish: Publish, reporter: Reporter) -> Iter
             yield from attempt(now, plan)
             in_vain = in_vain + 1 if len(left) == before else 0
 
-    yield from tried(lambda: left.keys() - witness.suspects(left), plan)
-    if suspects := witness.suspects(left):
+    def late() -> set[str]:
+        return witness.late(left) if gate else set()
+
+    yield from tried(lambda: left.keys() - witness.suspects(left) - late(), plan)
+    if suspects := witness.suspects(left) - late():
         witness.try_alone()
         yield from tried(lambda: suspects & left.keys(), plan.alone())
     if broken:
         raise RunBroken(why)
+    for video_id in late():
+        del left[video_id]  # the next run begins them
     yield from _give_up(job, publish, list(left.values()), why)
 
 

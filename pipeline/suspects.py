@@ -3,6 +3,8 @@
 A worker says `begin` before a row and `end` after it. A row that begins again without having ended has lost
 a worker. After CROWD_DEATHS its video is set aside, so that it takes no more neighbours with it; when all
 others are done it is tried alone, and one death more is its own fault.
+
+A run with a deadline asks the same actor whether a video may begin at all (pipeline/gate.py).
 """
 
 from collections import Counter
@@ -12,23 +14,28 @@ from typing import Any, Literal
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.gate import Gate
+
 CROWD_DEATHS = 2
 ALONE_DEATHS = 1
 DEATHS = CROWD_DEATHS + ALONE_DEATHS
 ANSWER_S = 60
 
 Row = tuple[str, str, int]  # stage, video_id, shard
-Verdict = Literal["go", "aside", "guilty"]
+Verdict = Literal["go", "aside", "guilty", "late"]
 
 
 class Suspects:
-    def __init__(self) -> None:
+    def __init__(self, gate: Gate | None = None) -> None:
+        self.gate = gate
         self.begun: Counter[Row] = Counter()
         self.aside: set[str] = set()
         self.alone = False
 
     def begin(self, row: Row) -> Verdict:
-        _, video_id, _ = row
+        stage, video_id, _ = row
+        if self.gate and not self.gate.lets(stage, video_id):
+            return "late"
         if video_id in self.aside:
             return "aside"
         if self.begun[row] >= (ALONE_DEATHS if self.alone else CROWD_DEATHS):
@@ -44,6 +51,13 @@ class Suspects:
 
     def set_aside(self) -> set[str]:
         return self.aside
+
+    def finish(self, video_id: str) -> None:
+        if self.gate:
+            self.gate.finish(video_id)
+
+    def late(self) -> set[str]:
+        return self.gate.late if self.gate else set()
 
     def try_alone(self) -> None:
         """From now on only suspects run; what they have lost so far is forgiven."""
@@ -67,6 +81,13 @@ class Witness:
         """Those of the videos that were set aside."""
         return self._ask(self.actor.set_aside.remote(), set()).intersection(among)
 
+    def finish(self, video_id: str) -> None:
+        self.actor.finish.remote(video_id)
+
+    def late(self, among: Iterable[str]) -> set[str]:
+        """Those of the videos that could not begin as they would not have been done in time."""
+        return self._ask(self.actor.late.remote(), set()).intersection(among)
+
     def try_alone(self) -> None:
         self._ask(self.actor.try_alone.remote(), None)
 
@@ -78,8 +99,8 @@ class Witness:
             return otherwise
 
 
-def open_witness() -> Witness:
+def open_witness(gate: Gate | None = None) -> Witness:
     """A new one beside the driver, where it outlives every other node."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
-    return Witness(ray.remote(Suspects).options(**options).remote())
+    return Witness(ray.remote(Suspects).options(**options).remote(gate))

@@ -98,12 +98,12 @@ def done(
     return set(newest.filter(fits)["video_id"].to_pylist())
 
 
-def current(output: str) -> pa.Table:
+def current(output: str, also: tuple[str, ...] = ()) -> pa.Table:
     """The newest result of each video, sorted by video_id.
 
-    Columns: video_id, settings_key, status, published_at, part.
+    Columns: video_id, settings_key, status, published_at, those of `also` out of `videos`, part.
     """
-    return newest_of(_results(output))
+    return newest_of(_results(output, also))
 
 
 def newest_of(results: pa.Table) -> pa.Table:
@@ -161,13 +161,9 @@ def sweep(output: str) -> dict[str, int]:
     looks like an orphan. Whenever it is killed, what is left reads the same as before.
     """
     results = _results(output)
-    kept = _by_part(newest_of(results))
-    superseded = results.num_rows - sum(map(len, kept.values()))
-    for part in sorted(set(_by_part(results)) - set(kept)):
-        _delete_part(output, part)
-    for part, videos in sorted(_by_part(results).items()):
-        if len(kept.get(part, videos)) < len(videos):
-            _shrink(output, part, set(kept[part]))
+    kept = newest_of(results)
+    _keep(output, results, kept)
+    superseded = results.num_rows - kept.num_rows
     living = {part + _SUFFIX for part in _by_part(_results(output))}
     orphans = [
         storage.join(output, name, file)
@@ -178,6 +174,23 @@ def sweep(output: str) -> dict[str, int]:
     _parallel(storage.delete, orphans)
     temporary = storage.sweep_temporary(output)
     return {"orphans": len(orphans), "superseded": superseded, "temporary": temporary}
+
+
+def remove(output: str, video_ids: set[str]) -> None:
+    """Removes the rows of these videos from every table; for the holder of the OUTPUT's lease."""
+    results = _results(output)
+    unwanted = pc.is_in(results["video_id"], value_set=pa.array(sorted(video_ids), pa.string()))
+    _keep(output, results, results.filter(pc.invert(unwanted)))
+
+
+def _keep(output: str, results: pa.Table, wanted: pa.Table) -> None:
+    """Of all results only these: a part without any goes, one with some is written anew."""
+    kept = _by_part(wanted)
+    for part, videos in sorted(_by_part(results).items()):
+        if part not in kept:
+            _delete_part(output, part)
+        elif len(kept[part]) < len(videos):
+            _shrink(output, part, set(kept[part]))
 
 
 def _shrink(output: str, part: str, keep: set[str]) -> None:
@@ -199,9 +212,9 @@ def _delete_part(output: str, part: str) -> None:
         storage.delete(_uri(output, name, part))
 
 
-def _results(output: str) -> pa.Table:
+def _results(output: str, also: tuple[str, ...] = ()) -> pa.Table:
     """Every row of `videos/`, superseded or not, with the part that holds it."""
-    columns = [*KEY, "status", "published_at"]
+    columns = [*KEY, "status", "published_at", *also]
 
     def rows(file: str) -> pa.Table:
         found = _read(storage.join(output, "videos", file), columns)

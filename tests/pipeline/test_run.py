@@ -120,13 +120,13 @@ class Display:
 def flow(monkeypatch: pytest.MonkeyPatch) -> Flow:
     made = Flow()
     monkeypatch.setattr(run.flow, "build", made.build)
-    monkeypatch.setattr(run, "open_witness", lambda: made.witness)
+    monkeypatch.setattr(run, "open_witness", lambda _: made.witness)
     monkeypatch.setattr(run, "Meter", SimpleNamespace(remote=lambda: None))
     monkeypatch.setattr(run, "Display", Display)
     monkeypatch.setattr(job, "connection", lambda _: nullcontext())
     monkeypatch.setattr(job, "cores", lambda _: 2)
     monkeypatch.setattr(job, "gpus", lambda: 0)
-    monkeypatch.setattr(job, "check_cluster", lambda _: None)
+    monkeypatch.setattr(job, "preflight", lambda *_: [])
     monkeypatch.setattr(job, "check_models", lambda *_: None)
     return made
 
@@ -422,7 +422,7 @@ def test_pool_that_cannot_start_on_ray_blames_no_video(
 ) -> None:
     gone = tmp_path / "bundle"
     gone.symlink_to(bundle)
-    monkeypatch.setattr(job, "check_cluster", lambda _: gone.unlink())
+    monkeypatch.setattr(job, "preflight", lambda *_: gone.unlink() or [])
     monkeypatch.setattr(run, "ATTEMPTS", 1)
     assert (
         highlights(Options(options.library, options.output, flags=(("bundle", str(gone)),)))

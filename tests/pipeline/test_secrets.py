@@ -65,7 +65,7 @@ def test_no_secret_is_in_tables_log_pages_or_records(
 
     monkeypatch.setattr(run.flow, "build", build)
     monkeypatch.setattr(
-        run, "open_witness", lambda: SimpleNamespace(suspects=lambda _: set(), try_alone=lambda: None)
+        run, "open_witness", lambda _: SimpleNamespace(suspects=lambda _: set(), try_alone=lambda: None)
     )
     monkeypatch.setattr(run.Meter, "remote", lambda: None)
     monkeypatch.setattr(run.Display, "read", lambda _: Totals())
