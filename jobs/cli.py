@@ -2,13 +2,14 @@
 
 import click
 
-from jobs.commands import outputs, runs, teach, videos
+from jobs.commands import cluster, outputs, runs, teach, videos
 
 COMMANDS = (
-    *(runs.highlights, runs.demo),
+    *(runs.highlights, runs.archive, runs.demo),
+    *(cluster.submit, cluster.jobs, cluster.logs, cluster.stop),
     *(teach.train, teach.label),
     *(videos.effect, videos.proxies),
-    *(outputs.report, outputs.verify, outputs.failures),
+    *(outputs.status, outputs.report, outputs.verify, outputs.failures),
 )
 
 

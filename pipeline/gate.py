@@ -36,15 +36,20 @@ class Gate:
             return True
         if video_id in self.late:  # its other shards were refused, too
             return False
-        now = time.time()
-        self.started = now if self.started is None else self.started
-        # What is under way counts whole: how much of it is done is not known here.
-        ahead_s = sum(self.seconds.get(other, 0.0) for other in self.open)
-        if now + (ahead_s + self.seconds.get(video_id, 0.0)) / self.speed(now) > self.deadline:
+        if self.started is None:
+            self.started = time.time()
+        if not self.fits(self.seconds.get(video_id, 0.0)):
             self.late.add(video_id)
             return False
         self.open.add(video_id)
         return True
+
+    def fits(self, length_s: float) -> bool:
+        """Would so much footage be done in time, after all that is under way?"""
+        now = time.time()
+        # What is under way counts whole: how much of it is done is not known here.
+        ahead_s = sum(self.seconds.get(other, 0.0) for other in self.open)
+        return now + (ahead_s + length_s) / self.speed(now) <= self.deadline
 
     def finish(self, video_id: str) -> None:
         if video_id not in self.finished:

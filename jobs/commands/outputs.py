@@ -54,3 +54,17 @@ def failures(output: str, retry: bool, report: str | None) -> None:
     from jobs.failures import failures as job
 
     sys.exit(job(output, retry, report, click.echo))
+
+
+@click.command()
+@click.argument("output")
+@click.option("--json", "as_json", is_flag=True, help="One object with everything that is known.")
+@click.option("--watch", is_flag=True, help="Say it again every ten seconds, until no run is on.")
+def status(output: str, as_json: bool, watch: bool) -> None:
+    """Say what of OUTPUT is done, running, failed and left, how fast, and how long still.
+
+    Reads the storage alone: works from any machine, while a run is on. Exit code: 0 said, 2 could not look.
+    """
+    from jobs.status import status as job
+
+    sys.exit(job(output, as_json, watch, click.echo))

@@ -108,6 +108,76 @@ def effects(transitions: str) -> dict[str, object]:
 
 
 @click.command()
+@click.argument("config")
+@click.option("--until", metavar="TIME", help="Be done by 06:00, or by an ISO time.")
+@click.option("--max-hours", type=float, metavar="HOURS", help="Be done after so many hours.")
+@click.option("--max-videos", type=click.IntRange(1), metavar="N", help="Take so many videos at most.")
+@click.option("--order", type=click.Choice(["newest", "oldest", "smallest"]), help="What comes first.")
+@click.option(
+    "--reprocess", is_flag=True, help="Also make anew what was made with other settings or weights."
+)
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting: decode.fps=4.")
+@click.option("--address", metavar="ADDRESS", help="A Ray cluster to run on; a local Ray by default.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and stop.")
+@click.option("--install-cron", is_flag=True, help="Print what has a scheduler run it every night, and stop.")
+@click.option("--at", default="01:00", metavar="TIME", help="With --install-cron: when it starts.")
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["crontab", "systemd", "kubernetes"]),
+    default="crontab",
+    help="With --install-cron: for which scheduler.",
+)
+@click.option("--image", metavar="IMAGE", help="With --as kubernetes: the image that holds reelmap.")
+def archive(
+    config: str,
+    until: str | None,
+    max_hours: float | None,
+    max_videos: int | None,
+    order: str | None,
+    reprocess: bool,
+    assignments: tuple[str, ...],
+    address: str | None,
+    dry_run: bool,
+    install_cron: bool,
+    at: str,
+    kind: str,
+    image: str | None,
+) -> None:
+    """Process what is new or changed in the source that CONFIG names; made to be started every night.
+
+    CONFIG is a YAML file (any fsspec URI) with `source`, `output`, `archive: {until: "06:00"}` and settings.
+    Exit code: 0 all done, 1 some failed, 2 could not start, 3 some are left for the next time (deadline or
+    budget), 4 another run is on.
+    """
+    if install_cron:
+        from jobs.schedule import ScheduleError, schedule
+
+        given = {"until": until, "max-hours": max_hours, "max-videos": max_videos, "order": order}
+        given |= {"address": address}
+        arguments = [f"--{name}={value}" for name, value in given.items() if value is not None]
+        arguments += ["--reprocess"] * reprocess + [f"--set={assignment}" for assignment in assignments]
+        try:
+            click.echo(schedule(config, tuple(arguments), at, kind, image), nl=False)
+        except ScheduleError as error:
+            raise click.UsageError(str(error)) from error
+        return
+    places = {
+        "archive.until": until,
+        "archive.max_hours": max_hours,
+        "archive.max_videos": max_videos,
+        "archive.order": order,
+        "archive.reprocess": reprocess or None,
+    }
+    flags = tuple((place, value) for place, value in places.items() if value is not None)
+
+    from jobs.archive import Options
+    from jobs.archive import archive as job
+
+    sys.exit(job(Options(config, flags, assignments, address, dry_run)))
+
+
+@click.command()
 @click.argument("folder", type=click.Path(file_okay=False))
 def demo(folder: str) -> None:
     """Render a small library into FOLDER/library and make its reels in FOLDER/output.
