@@ -219,26 +219,14 @@ def finish(job: Job, outcome: Outcome | None, say: Say) -> int:
     """Report, summary, exit code."""
     if outcome and isinstance(outcome.error, RunBroken) and not outcome.uris:
         raise CannotStart(in_words(outcome.error))
-    if outcome and outcome.error:  # before the report, which needs the same storage
-        say(f"reelmap: the run broke off: {in_words(outcome.error)}")
+    if outcome:  # before the report, which needs the same storage
+        say_outcome(outcome, say)
     page = write_report(job.output, set(outcome.uris if outcome else ()) | without_page(job.output))
-    if outcome:
-        counts = outcome.counts
-        say(
-            f"{counts.ok} ok, {counts.dropped} dropped, {counts.failed} failed of {counts.total} videos in "
-            f"{clock(counts.elapsed_s)}: {counts.video_s / 3600:.2f} hours of footage, {counts.clips} clips, "
-            f"{clock(counts.reel_s)} of reels; {counts.hours_per_hour:.1f} video-hours per hour"
-        )
-    else:
+    if not outcome:
         say("nothing to do: every video was processed with these settings before")
     if not job.from_proxies and (outcome is None or outcome.counts.ok):
         say(f"reels:  {storage.shown(storage.join(job.output, 'media'))}")
     say(f"report: {storage.shown(page)}")
-    if outcome and outcome.lost:
-        say(
-            f"lost {len(outcome.lost)} of {counts.total} videos (workers died, or the storage could not be "
-            f"read or written): the same command tries them again, in {RUNS} runs at most"
-        )
     if outcome and outcome.error:
         say(GOES_ON)
         return SOME_FAILED
@@ -247,3 +235,19 @@ def finish(job: Job, outcome: Outcome | None, say: Say) -> int:
         return INTERRUPTED
     failed = set(job.listed["video_id"].to_pylist()) & tables.done(job.output, job.settings_key, ("failed",))
     return SOME_FAILED if failed else DONE
+
+
+def say_outcome(outcome: Outcome, say: Say) -> None:
+    if outcome.error:
+        say(f"reelmap: the run broke off: {in_words(outcome.error)}")
+    counts = outcome.counts
+    say(
+        f"{counts.ok} ok, {counts.dropped} dropped, {counts.failed} failed of {counts.total} videos in "
+        f"{clock(counts.elapsed_s)}: {counts.video_s / 3600:.2f} hours of footage, {counts.clips} clips, "
+        f"{clock(counts.reel_s)} of reels; {counts.hours_per_hour:.1f} video-hours per hour"
+    )
+    if outcome.lost:
+        say(
+            f"lost {len(outcome.lost)} of {counts.total} videos (workers died, or the storage could not be "
+            f"read or written): the same command tries them again, in {RUNS} runs at most"
+        )
