@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from cluster.plan import PoolSettings
 from pipeline.library import LibrarySettings
 from stages import settings as base
 from stages.colour import ColourSettings
@@ -47,6 +48,7 @@ class Settings(base.Settings):
     run: RunSettings = Field(default_factory=RunSettings)
     library: LibrarySettings = Field(default_factory=LibrarySettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    pools: PoolSettings = Field(default_factory=PoolSettings)
     decode: DecodeSettings = Field(default_factory=DecodeSettings)
     features: FeatureSettings = Field(default_factory=FeatureSettings)
     codec: CodecSettings = Field(default_factory=CodecSettings)
@@ -60,7 +62,7 @@ class Settings(base.Settings):
 
     def key(self, bundle: Bundle, from_proxies: bool = False) -> str:
         """Hash of everything that changes the result: the stages' settings, weights, the code's version."""
-        parts = self.model_dump(mode="json", exclude={"run", "library", "limits", "bundle"})
+        parts = self.model_dump(mode="json", exclude={"run", "library", "limits", "pools", "bundle"})
         text = json.dumps([RESULT_VERSION, parts, bundle.key()], sort_keys=True)
         # Scores from proxies have no reels beside them: they are never taken for those of a whole run.
         return hashlib.sha256((text + " from proxies" * from_proxies).encode()).hexdigest()[:16]

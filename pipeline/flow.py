@@ -73,26 +73,23 @@ def build(
     listing = [todo.slice(start, step) for start in range(0, len(todo), step)]
     ds = ray.data.from_arrow(listing)
     if archive:
-        look = plan.actors(plan.look, plan.gpu_share)
         ds = ds.repartition(target_num_rows_per_block=1)
+        look = plan.options("look")
         ds = _actors(ds, "look", make_recall, (settings, archive, plan.threads), GATHERED, guard, look)
-        ds = _actors(ds, "score", make_score, (settings,), SCORED, guard, plan.actors(plan.score))
+        ds = _actors(ds, "score", make_score, (settings,), SCORED, guard, plan.options("score"))
         return published(ds, publish, plan)
-    ds = _tasks(ds, "probe", probe_video, SHARDS, reading, plan.tasks(plan.probe))
+    ds = _tasks(ds, "probe", probe_video, SHARDS, reading, plan.options("probe"))
     # Rows made from one input run one after another unless they are spread out again.
     ds = ds.repartition(target_num_rows_per_block=1)
-    ds = _tasks(ds, "decode", decode_shard, DECODED, reading, plan.tasks(plan.decode))
-    look = plan.actors(plan.look, plan.gpu_share)
-    ds = _actors(ds, "look", make_look, (settings, plan.threads), LOOKED, guard, look)
+    ds = _tasks(ds, "decode", decode_shard, DECODED, reading, plan.options("decode"))
+    ds = _actors(ds, "look", make_look, (settings, plan.threads), LOOKED, guard, plan.options("look"))
     # One actor, since only it knows when the last shard of a video has come.
     gathering = partial(Guard, reporter=reporter, sees_failures=True)
     coverage = (settings.decode.min_coverage,)
-    ds = _actors(ds, "gather", Gather, coverage, GATHERED, gathering, plan.actors(1))
-    ds = _actors(ds, "score", make_score, (settings,), SCORED, guard, plan.actors(plan.score))
-    render = plan.actors(plan.render, plan.gpu_share)
-    ds = _actors(
-        ds, "render", make_render, (settings, publish.output, plan.threads), RENDERED, rendering, render
-    )
+    ds = _actors(ds, "gather", Gather, coverage, GATHERED, gathering, plan.options("gather"))
+    ds = _actors(ds, "score", make_score, (settings,), SCORED, guard, plan.options("score"))
+    args = (settings, publish.output, plan.threads)
+    ds = _actors(ds, "render", make_render, args, RENDERED, rendering, plan.options("render"))
     return published(ds, publish, plan)
 
 
@@ -101,7 +98,7 @@ def published(ds: Dataset, publish: Publish, plan: Plan) -> Dataset:
         _named("publish", publish),
         batch_size=plan.publish_rows,
         batch_format="pyarrow",
-        **plan.tasks(1),
+        **plan.options("publish"),
     )
 
 

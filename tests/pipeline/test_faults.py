@@ -24,7 +24,7 @@ def test_row_that_kills_its_actor_is_given_up_and_the_others_come_through(ray_lo
     flow.configure()
     blocks = [pa.table({"number": [number]}) for number in range(6)]
     ds = ray.data.from_arrow(blocks)
-    options = make_plan(2, 0, 6).actors(1) | {"max_task_retries": 2}
+    options = make_plan(2, 0, 6).options("render") | {"max_task_retries": 2}
     ds = ds.map_batches(DiesOnThree, batch_size=None, batch_format="pyarrow", **options)
     came = {
         number for batch in ds.iter_batches(batch_format="pyarrow") for number in batch["number"].to_pylist()
@@ -40,9 +40,9 @@ def attempt(video_ids: list[str], witness: Witness, plan: Plan, actors: bool) ->
     ds = ray.data.from_arrow([to_table(rows[at : at + 2], LISTED) for at in range(0, len(rows), 2)])
     guard = partial(Guard, reporter=Silent(), witness=witness, bounds=Bounds(stall_timeout_s=60.0))
     if actors:
-        ds = flow._actors(ds, "render", lambda: dies_of_poison, (), LISTED, guard, plan.actors(1))
+        ds = flow._actors(ds, "render", lambda: dies_of_poison, (), LISTED, guard, plan.options("render"))
     else:
-        ds = flow._tasks(ds, "decode", dies_of_poison, LISTED, guard, plan.tasks(2))
+        ds = flow._tasks(ds, "decode", dies_of_poison, LISTED, guard, plan.options("decode"))
     batches = ds.iter_batches(batch_size=None, batch_format="pyarrow")
     return {row["video_id"]: row for batch in batches for row in from_table(batch)}
 
