@@ -22,7 +22,7 @@ from ray.data import DataContext, Dataset
 
 from cluster.plan import Plan
 from pipeline.config import Settings
-from pipeline.guard import Bounds, Guard, Stage
+from pipeline.guard import Batches, Bounds, Guard, Stage
 from pipeline.progress import Reporter
 from pipeline.publish import Publish, upload
 from pipeline.recall import Recall
@@ -43,6 +43,8 @@ from stages.saliency import Saliency
 from stages.score import Score
 from stages.watchdog import unwatched
 
+STAGES = ("probe", "decode", "look", "gather", "score", "render", "publish")
+FROM_PROXIES = ("look", "score", "publish")
 LISTING_BLOCKS = 256
 
 
@@ -77,7 +79,7 @@ def build(
         look = plan.options("look")
         ds = _actors(ds, "look", make_recall, (settings, archive, plan.threads), GATHERED, guard, look)
         ds = _actors(ds, "score", make_score, (settings,), SCORED, guard, plan.options("score"))
-        return published(ds, publish, plan)
+        return published(ds, publish, plan, reporter)
     ds = _tasks(ds, "probe", probe_video, SHARDS, reading, plan.options("probe"))
     # Rows made from one input run one after another unless they are spread out again.
     ds = ds.repartition(target_num_rows_per_block=1)
@@ -90,12 +92,12 @@ def build(
     ds = _actors(ds, "score", make_score, (settings,), SCORED, guard, plan.options("score"))
     args = (settings, publish.output, plan.threads)
     ds = _actors(ds, "render", make_render, args, RENDERED, rendering, plan.options("render"))
-    return published(ds, publish, plan)
+    return published(ds, publish, plan, reporter)
 
 
-def published(ds: Dataset, publish: Publish, plan: Plan) -> Dataset:
+def published(ds: Dataset, publish: Publish, plan: Plan, reporter: Reporter) -> Dataset:
     return ds.map_batches(
-        _named("publish", publish),
+        _named("publish", Batches("publish", publish, reporter)),
         batch_size=plan.publish_rows,
         batch_format="pyarrow",
         **plan.options("publish"),

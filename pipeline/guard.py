@@ -4,28 +4,29 @@ What cannot be raised, the death of the whole process, is left to pipeline/suspe
 """
 
 import errno
-import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.progress import Reporter
+from cluster.metrics import Work
+from pipeline.logs import log
+from pipeline.progress import Reporter, measure
 from pipeline.redact import without_secrets
 from pipeline.rows import from_table, to_table
 from pipeline.schema import DROPPED, FAILED
 from pipeline.suspects import DEATHS, Witness
+from stages import tally
 from stages.failure import Dropped, Failed, Unavailable
 from stages.watchdog import bounded
 
 Stage = Callable[[dict[str, Any]], dict[str, Any] | Iterator[dict[str, Any]] | None]
 TRACE_LINES = 30
-
-log = logging.getLogger("reelmap")
 
 
 @dataclass(frozen=True)
@@ -58,25 +59,32 @@ class Guard:
             if row["failure"] and not self.sees_failures:
                 yield to_table([row], self.schema)
                 continue
-            wall, cpu = time.perf_counter(), time.process_time()
-            out: dict[str, Any] | None = None
-            for out in self._witnessed(row):
+            self.reporter.attend(self.name, row)
+            work = Work(self.name, rows_in=0 if row["failure"] else 1)
+            for out in self._witnessed(row, work):
+                work.rows_out += not out["failure"]
+                if out["failure"] and not row["failure"]:
+                    work.failed = _told(out["failure"], work)
+                measure(work, out)
                 yield to_table([out], self.schema)
-            seconds = (time.perf_counter() - wall, time.process_time() - cpu)
-            self.reporter.add(self.name, out or row, *seconds)
+            if retries := work.counts.get("storage_retries"):
+                log.info("the storage had to be asked %d times again", retries)
+            work.levels = tally.levels()
+            self.reporter.add(work)
 
-    def _witnessed(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _witnessed(self, row: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
         if self.witness is None:
-            yield from self._apply(row)
+            yield from self._apply(row, work)
             return
         place = (self.name, row["video_id"], row.get("shard") or 0)
         verdict = self.witness.begin(place)
         if verdict == "guilty":
             yield row | {"failure": failure(self.name, Failed(self._kills()))}
         if verdict != "go":
+            work.put_off = "" if verdict == "guilty" else verdict
             return
         try:
-            yield from self._apply(row)
+            yield from self._apply(row, work)
         finally:
             self.witness.end(place)
 
@@ -85,9 +93,9 @@ class Guard:
         hung = f" or hung for limits.stall_timeout_s = {stall_s:g}" if stall_s else ""
         return f"its worker died{hung}, {DEATHS} times, the last time while it was processed alone"
 
-    def _apply(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _apply(self, row: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
         try:
-            with self._bounded():
+            with self._working(work):
                 result = self.stage(row)
             if result is None:
                 return
@@ -96,16 +104,16 @@ class Guard:
                 return
             # The bounds are not for the time that a row waits to be taken.
             while True:
-                with self._bounded():
+                with self._working(work):
                     out = next(result, None)
                 if out is None:
                     return
                 yield out
         except Unavailable as error:
-            self._put_off(row, str(error))
+            _put_off(work, "storage", str(error))
         except (OSError, Failed) as error:
             if is_disk_full(error):
-                self._put_off(row, "the scratch disk is full")
+                _put_off(work, "disk", "the scratch disk is full")
                 return
             yield row | {"failure": failure(self.name, error)}
         except MemoryError as error:
@@ -118,12 +126,58 @@ class Guard:
         except Exception as error:  # any failure of one item is that item's row, never the run's end
             yield row | {"failure": failure(self.name, error)}
 
-    def _put_off(self, row: dict[str, Any], why: str) -> None:
-        """A row that does not come out is planned again by the driver; its neighbours go on."""
-        log.warning("%s of %s is put off: %s", self.name, row["video_id"], without_secrets(why))
+    @contextmanager
+    def _working(self, work: Work) -> Iterator[None]:
+        with measured(work), bounded(self.bounds.stall_timeout_s, self.bounds.max_memory_bytes):
+            yield
 
-    def _bounded(self) -> Any:
-        return bounded(self.bounds.stall_timeout_s, self.bounds.max_memory_bytes)
+
+class Batches:
+    """Runs the last stage on whole batches, to be measured; what it raises is planned again by the driver."""
+
+    def __init__(self, name: str, stage: Callable[[pa.Table], Iterator[pa.Table]], reporter: Reporter):
+        self.name, self.stage, self.reporter = name, stage, reporter
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        self.reporter.attend(self.name)
+        work = Work(self.name, rows_in=batch["failure"].null_count)
+        try:
+            with measured(work):
+                tables = list(self.stage(batch))
+            work.rows_out = work.rows_in
+            yield from tables
+        except Unavailable as error:
+            _put_off(work, "storage", str(error))
+            raise
+        finally:
+            self.reporter.add(work)
+
+
+@contextmanager
+def measured(work: Work) -> Iterator[None]:
+    """Adds to `work` the time, and what is counted, from here to its end."""
+    wall, cpu, before = time.perf_counter(), time.process_time(), tally.counts()
+    try:
+        yield
+    finally:
+        work.wall_s += time.perf_counter() - wall
+        work.cpu_s += time.process_time() - cpu
+        for name, value in tally.counts().items():
+            work.counts[name] = work.counts.get(name, 0) + value - before[name]
+
+
+def _put_off(work: Work, kind: str, why: str) -> None:
+    """A row that does not come out is planned again by the driver; its neighbours go on."""
+    work.put_off = kind
+    log.warning("put off: %s", without_secrets(why))
+
+
+def _told(failure: dict[str, Any], work: Work) -> str:
+    """Logs a failure; what kind it is."""
+    log.warning("%s: %s", failure["status"], failure["reason"], extra={"seconds": round(work.wall_s, 3)})
+    if failure["status"] == DROPPED:
+        return "dropped"
+    return "unexpected" if failure["trace"] else "failed"
 
 
 def is_disk_full(error: BaseException | None) -> bool:

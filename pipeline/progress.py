@@ -1,18 +1,29 @@
-"""What a run has done so far: one small actor collects it from all stages, the driver shows it."""
+"""What a run has done so far: one small actor collects it from all stages, the driver shows it.
+
+The same actor tells Prometheus (cluster/metrics.py): it alone knows what waits between two stages.
+"""
 
 import contextlib
+import logging
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from cluster.metrics import Metrics, Work
+from pipeline import logs
+from pipeline.schema import OK
 from pipeline.wording import clock
 
 PLAIN_EVERY_S = 15.0
@@ -21,9 +32,28 @@ LIVE_EVERY_S = 0.5
 
 @dataclass
 class StageCount:
-    rows: int = 0
-    wall_s: float = 0.0
+    """What runs/ID.json says of a stage."""
+
+    rows: int = 0  # that it worked on; one that was planned again counts again
+    rows_out: int = 0  # without a failure
+    wall_s: float = 0.0  # of its own work: without waiting for the next stage
     cpu_s: float = 0.0
+    failures: int = 0
+    put_off: int = 0
+    read_bytes: int = 0  # from a store, or packets of local sources
+    written_bytes: int = 0
+    storage_retries: int = 0
+
+    def add(self, work: Work) -> None:
+        self.rows += 1
+        self.rows_out += work.rows_out
+        self.wall_s += work.wall_s
+        self.cpu_s += work.cpu_s
+        self.failures += bool(work.failed)
+        self.put_off += bool(work.put_off)
+        self.read_bytes += work.counts.get("read_bytes", 0)
+        self.written_bytes += work.counts.get("written_bytes", 0)
+        self.storage_retries += work.counts.get("storage_retries", 0)
 
 
 @dataclass
@@ -35,44 +65,103 @@ class Totals:
     probed: int = 0  # how many those are
     decoded_s: float = 0.0
 
+    def add(self, work: Work) -> None:
+        self.stages[work.stage].add(work)
+        if work.stage == "probe":
+            self.probed += 1
+            self.probed_s += work.footage_s
+        elif work.stage == "decode":
+            self.decoded_s += work.footage_s
 
-@ray.remote(num_cpus=0)
+
 class Meter:
-    def __init__(self) -> None:
-        self.totals = Totals()
+    def __init__(self, run_id: str):
+        self.totals, self.metrics = Totals(), Metrics(run_id)
+        self.waiting: Counter[str] = Counter()  # rows, by the stage that they wait for
+        self.after: dict[str, str] = {}
 
-    def add(self, stage: str, seconds: float, wall_s: float, cpu_s: float) -> None:
-        count = self.totals.stages[stage]
-        count.rows += 1
-        count.wall_s += wall_s
-        count.cpu_s += cpu_s
-        if stage == "probe":
-            self.totals.probed += 1
-            self.totals.probed_s += seconds
-        elif stage == "decode":
-            self.totals.decoded_s += seconds
+    def begin(self, stages: Sequence[str], rows: int) -> None:
+        """An attempt: what was between the stages of the one before is gone."""
+        self.after = dict(pairwise(stages))
+        self.waiting = Counter({stages[0]: rows})
+        for stage in stages:
+            self.metrics.wait(stage, self.waiting[stage])
+
+    def plan(self, videos: int) -> None:
+        self.metrics.plan(videos)
+
+    def add(self, work: Work) -> None:
+        self.totals.add(work)
+        self.metrics.add(work)
+        self._moved(work.stage, -work.rows_in)
+        if next_stage := self.after.get(work.stage):
+            self._moved(next_stage, work.rows_out)
+
+    def _moved(self, stage: str, rows: int) -> None:
+        # Below nothing only where a row was done twice, as its worker died.
+        self.waiting[stage] = max(0, self.waiting[stage] + rows)
+        self.metrics.wait(stage, self.waiting[stage])
+
+    def publish(self, status: str, stage: str, footage_s: float, reel_s: float, clips: int) -> None:
+        self.metrics.publish(status, stage, footage_s, reel_s, clips)
 
     def read(self) -> Totals:
         return self.totals
 
 
+def open_meter(run_id: str) -> Any:
+    """A new one beside the driver, where it outlives every other node."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+    return ray.remote(Meter).options(**options).remote(run_id)
+
+
 class Reporter:
-    """The workers' end of the meter: says what was done, waits for nothing."""
+    """The workers' and the driver's end of the meter: says what was done, waits for nothing."""
 
-    def __init__(self, meter: Any):
-        self.meter = meter
+    def __init__(self, meter: Any, run_id: str | None = None, form: logs.Format = "text"):
+        self.meter, self.run_id, self.form = meter, run_id, form
 
-    def add(self, stage: str, row: dict[str, Any], wall_s: float, cpu_s: float) -> None:
-        self.meter.add.remote(stage, _seconds(stage, row), wall_s, cpu_s)
+    def attend(self, stage: str, row: dict[str, Any] | None = None) -> None:
+        """From now on, what this process logs comes from there."""
+        logs.configure(self.form)
+        video_id, shard = (row["video_id"], row.get("shard")) if row else (None, None)
+        logs.at(logs.Place(self.run_id, stage, video_id, shard))
+
+    def begin(self, stages: Sequence[str], rows: int) -> None:
+        self.meter.begin.remote(stages, rows)
+
+    def plan(self, videos: int) -> None:
+        self.meter.plan.remote(videos)
+
+    def add(self, work: Work) -> None:
+        self.meter.add.remote(work)
+
+    def publish(self, result: dict[str, Any]) -> None:
+        """A video that was published, as rows.PUBLISHED says it; what is logged next is of it."""
+        fine = result["status"] == OK
+        logs.at(logs.Place(self.run_id, "publish" if fine else result["stage"], result["video_id"]))
+        self.meter.publish.remote(
+            result["status"],
+            "publish" if fine else result["stage"],
+            (result["duration_s"] or 0.0) if fine else 0.0,
+            (result["reel_s"] or 0.0) if fine else 0.0,
+            result["clips"] if fine else 0,
+        )
 
 
-def _seconds(stage: str, row: dict[str, Any]) -> float:
-    """Footage that a row of the stage stands for: a video after probe, a shard after decode."""
+def measure(work: Work, row: dict[str, Any]) -> None:
+    """Adds to `work` the footage and the frames that a row which came out of the stage stands for."""
     facts = row.get("probe")  # none in a row that was put off before its header was read
-    if stage not in ("probe", "decode") or row["failure"] or not facts:
-        return 0.0
+    if row["failure"] or not facts:
+        return
     length_s = facts["duration_s"] or 0.0
-    return length_s if stage == "probe" else max(0.0, min(row["end_s"], length_s) - row["start_s"])
+    if work.stage == "probe":  # of a video, each of whose shards says the same
+        work.footage_s = length_s
+    elif work.stage == "decode":
+        work.footage_s += max(0.0, min(row["end_s"], length_s) - row["start_s"])
+        work.frames_decoded += row["frames_decoded"]
+        work.frames_sampled += len(row["times_s"])
 
 
 @dataclass
@@ -110,7 +199,8 @@ class Display:
         self.counts, self.meter, self.console = counts, meter, console
         self.totals = Totals()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        # A thread of its own has no place in the log but that of who starts it.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), daemon=True)
 
     def __enter__(self) -> "Display":
         self._thread.start()
@@ -120,8 +210,12 @@ class Display:
         self._stop.set()
         self._thread.join(timeout=5)
 
-    def message(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+    def message(self, text: str, warn: bool = False) -> None:
+        """A line for people; where logs are wanted, an event."""
+        if logs.wanted() == "json":
+            logs.log.log(logging.WARNING if warn else logging.INFO, "%s", text)
+        else:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def read(self) -> Totals:
         """The meter's totals; the last ones known if it is gone."""
@@ -195,4 +289,8 @@ def share_done(counts: Counts, totals: Totals) -> float:
 
 
 def make_console() -> Console:
+    """Where a command speaks to people: standard error, as lines or as events of the log."""
+    logs.configure(logs.wanted())
+    if logs.wanted() == "json":
+        return Console(file=logs.Events(), width=10_000)  # no line is broken
     return Console(file=sys.stderr)

@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 import ray
 
 from cluster.plan import Plan
-from pipeline import again, flow, storage, tables
+from pipeline import again, flow, logs, storage, tables
 from pipeline.config import RunSettings, Settings
 from pipeline.gate import Gate
 from pipeline.heartbeat import Heartbeat
 from pipeline.lease import interruptible
-from pipeline.progress import Counts, Display, Meter, Reporter, Totals, share_done
+from pipeline.progress import Counts, Display, Reporter, Totals, open_meter, share_done
 from pipeline.publish import Publish
 from pipeline.records import records
 from pipeline.redact import without_secrets
@@ -147,9 +147,13 @@ def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = Non
         codec_of(job.settings, job.bundle),
         cnn.width(job.bundle, job.settings.features.kind),
     )
-    meter = Meter.remote()
+    logs.at(logs.Place(run_id))
+    logs.log.info("the run begins: %d of %d videos to do", counts.total, len(job.listed))
+    meter = open_meter(run_id)
+    reporter = Reporter(meter, run_id, logs.wanted())
+    reporter.plan(counts.total)
     failed_in: Counter[str] = Counter()
-    results = attempts(job, plan, publish, Reporter(meter), gate)
+    results = attempts(job, plan, publish, reporter, gate)
     file = storage.join(job.output, "runs", f"{run_id}.json")
 
     def so_far() -> dict[str, Any]:
@@ -166,7 +170,8 @@ def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = Non
             for result in results:
                 outcome.uris[result["video_id"]] = result["uri"]
                 _count(counts, result)
-                display.message(_line(counts, result))
+                reporter.publish(result)
+                display.message(_line(counts, result), warn=result["status"] != OK)
                 if result["stage"] == LOST:  # these come last, when there is nothing left to be stopped
                     outcome.lost[result["video_id"]] = storage.shown(result["uri"])
                     continue
@@ -184,6 +189,8 @@ def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = Non
     except storage.StorageError as error:
         if not outcome.error:
             outcome.fail(error)
+    logs.at(logs.Place(run_id))
+    logs.log.info("the run ends: %s", outcome.state, extra={"seconds": round(counts.elapsed_s, 3)})
     return outcome
 
 
@@ -295,6 +302,7 @@ def attempts(
         why, broken, before = WORKER_OR_STORAGE, False, len(left)
         todo = to_table([row for video_id, row in left.items() if video_id in these], LISTED)
         archive = job.library if job.from_proxies else None
+        reporter.begin(flow.FROM_PROXIES if job.from_proxies else flow.STAGES, len(todo))
         ds = flow.build(todo, job.settings, plan, publish, reporter, witness, archive)
         try:
             for batch in ds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

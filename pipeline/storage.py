@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fsspec import AbstractFileSystem
 
 from pipeline.redact import without_login
+from stages import tally
 from stages.failure import Unavailable
 from stages.filesystem import S3_PROTOCOLS, code_of, open_filesystem, protocol_of
 
@@ -312,6 +313,7 @@ def _renamed_into(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
+        tally.count("written_bytes", temporary.stat().st_size)
         temporary.replace(path)
         _sync(path.parent)  # `videos/` must not reach the disk before its twins
     finally:

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fsspec import AbstractFileSystem
 from pydantic import Field
 
+from stages import tally
 from stages.failure import Dropped, Failed, Unavailable
 from stages.filesystem import code_of, open_filesystem, protocol_of
 from stages.settings import Settings
@@ -36,6 +37,7 @@ LIBAV_ERRORS = (av.error.FFmpegError, UnicodeDecodeError, EOFError)
 # A decoder is given a little more than the header may say: coded pictures are padded to whole blocks.
 PADDING_PIXELS = 1 << 20
 READ_AHEAD_BYTES = 4 << 20
+LOCAL = "file:"  # libav's protocol
 GONE = "it is no longer there"
 FORBIDDEN = "there is no permission to read it"
 CHANGED = "it has changed since it was listed: the next run takes the new version"
@@ -83,14 +85,19 @@ class Source:
 
     def packets(self, *streams: av.VideoStream | av.AudioStream) -> Iterator[av.Packet]:
         """The packets of these streams from where the source stands to its end, and then empty ones."""
+        size, local = 0, self.container.name.startswith(LOCAL)
         try:
             # A loop: a generator of PyAV that has ended lets StopIteration out of `yield from`.
             for packet in self.container.demux(*streams):
                 beat()
+                size += packet.size
                 yield packet
         except IndexError:
             # A stream that began on the way is unknown to PyAV, which trips over it at the very end.
             return
+        finally:
+            if local:  # what a store gives is counted where it is asked
+                tally.count("read_bytes", size)
 
     def seek(self, seconds: float) -> None:
         """To the last video keyframe at or before `seconds`; a source that cannot seek stays put."""
@@ -142,7 +149,7 @@ def _target(
         if Path(path).stat().st_size == 0:
             raise Failed("the file is empty (0 bytes)")
         # "file:" so that a name such as "http:x.mp4" is a name and not a protocol.
-        return f"file:{Path(path).absolute()}", (limits.open_timeout_s, limits.read_timeout_s)
+        return f"{LOCAL}{Path(path).absolute()}", (limits.open_timeout_s, limits.read_timeout_s)
     return stack.enter_context(closing(_Remote(partial(_open, filesystem, path), etag))), None
 
 

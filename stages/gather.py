@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stages import tally
 from stages.failure import Dropped, Failed
 from stages.loudness import FLOOR_LUFS, STEP_S
 
@@ -39,6 +40,7 @@ class Gather:
             return row
         shards = self._waiting.setdefault(video_id, {})
         shards.setdefault(row["shard"], row)
+        tally.level("open_videos", len(self._waiting))
         if len(shards) < row["shards"]:
             return None
         self._close(video_id)
@@ -47,6 +49,7 @@ class Gather:
     def _close(self, video_id: str) -> None:
         self._waiting.pop(video_id, None)
         self._closed.add(video_id)
+        tally.level("open_videos", len(self._waiting))
 
 
 def merge(shards: list[dict[str, Any]], min_coverage: float) -> dict[str, Any]:

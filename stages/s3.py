@@ -31,6 +31,7 @@ from botocore.parsers import ResponseParserError
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 
+from stages import tally
 from stages.filesystem import answer_of, code_of
 from stages.settings import Settings
 
@@ -103,6 +104,7 @@ class Store(S3FileSystem):
                 if attempt == SAID_AFTER:
                     why = code_of(error) or type(error).__name__
                     log.warning("the store does not serve %s (%s): waiting for it", method, why)
+                tally.count("storage_retries")
                 await asyncio.sleep(wait_s)
 
     # The blocking twin is bound to the method it wraps, so that it must be made anew.
@@ -116,6 +118,9 @@ class Store(S3FileSystem):
                 answer["Body"] = _Body(await body.read())
             finally:
                 body.close()
+            tally.count("read_bytes", len(answer["Body"].getbuffer()))
+        elif isinstance(sent := kwargs.get("Body"), bytes):  # of an object, or of one part of it
+            tally.count("written_bytes", len(sent))
         return answer
 
     async def _abort_others(self, upload: dict[str, Any]) -> None:

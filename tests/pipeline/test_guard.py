@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from cluster.metrics import Work
 from pipeline.guard import Bounds, Guard
 from pipeline.rows import LISTED, from_table, to_table
 from pipeline.storage import StorageError
@@ -13,8 +14,16 @@ from stages.failure import Dropped, Failed
 
 
 class Silent:
-    def add(self, *args: object, **measures: object) -> None:
-        pass
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+
+    def attend(self, stage: str, row: dict | None = None) -> None:
+        self.at = stage, row
+
+    def add(self, work: Work) -> None:
+        self.works.append(work)
 
 
 def run(stage: object, rows: list[dict], sees_failures: bool = False) -> list[dict]:

@@ -8,19 +8,31 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from cluster.metrics import Work
 from pipeline import progress
-from pipeline.progress import Counts, Display, Reporter, StageCount, Totals, clock, share_done
+from pipeline.progress import (
+    Counts,
+    Display,
+    Meter,
+    Reporter,
+    StageCount,
+    Totals,
+    clock,
+    measure,
+    share_done,
+)
 
 SHARD = {"failure": None, "probe": {"duration_s": 100.0}, "start_s": 60.0, "end_s": 120.0}
 FAILURE = {"status": "failed", "stage": "decode", "reason": "the file ends after 3 of 12 s"}
 
 
-class FakeMeter:
-    """The worker's handle of the meter: keeps what it is sent."""
+class Told:
+    """Metrics that only keep what waits."""
 
-    def __init__(self) -> None:
-        self.sent: list[tuple] = []
-        self.add = SimpleNamespace(remote=lambda *values: self.sent.append(values))
+    def __init__(self, run_id: str):
+        self.waiting: dict[str, int] = {}
+        self.wait = self.waiting.__setitem__
+        self.add = self.plan = self.publish = lambda *_: None
 
 
 class Clock:
@@ -77,22 +89,56 @@ def test_times_have_hours_only_where_there_are_some() -> None:
     ],
 )
 def test_only_footage_that_was_read_is_counted(stage: str, row: dict, footage_s: float) -> None:
-    meter = FakeMeter()
-    Reporter(meter).add(stage, row, 2.0, 1.5)
-    assert meter.sent == [(stage, footage_s, 2.0, 1.5)]
+    work = Work(stage)
+    measure(work, {"frames_decoded": 30, "times_s": [0.0, 0.5]} | row)
+    assert work.footage_s == footage_s
+    assert work.frames_decoded == (30 if stage == "decode" and row["failure"] is None else 0)
+
+
+def test_a_video_of_many_shards_is_so_long_once() -> None:
+    work = Work("probe")
+    for _ in range(3):
+        measure(work, SHARD)
+    assert work.footage_s == 100.0
 
 
 def test_the_meter_sums_what_all_workers_say(ray_local: None) -> None:
-    meter = progress.Meter.remote()
+    meter = progress.open_meter("run-1")
     reporters = [Reporter(meter), Reporter(meter)]
     for reporter in reporters:
-        reporter.add("probe", SHARD, 0.5, 0.25)
-        reporter.add("decode", SHARD, 4.0, 3.0)
-    reporters[0].add("decode", SHARD | {"failure": FAILURE}, 1.0, 0.5)
+        reporter.add(Work("probe", 1, 2, wall_s=0.5, cpu_s=0.25, footage_s=100.0))
+        reporter.add(Work("decode", 1, 1, 4.0, 3.0, 40.0, counts={"read_bytes": 7, "storage_retries": 1}))
+    reporters[0].add(Work("decode", 1, 0, wall_s=1.0, cpu_s=0.5, failed="failed"))
+    reporters[1].add(Work("decode", 1, 0, put_off="storage"))
     totals = display_of(meter).read()
     assert (totals.probed, totals.probed_s, totals.decoded_s) == (2, 200.0, 80.0)
-    assert totals.stages["probe"] == StageCount(rows=2, wall_s=1.0, cpu_s=0.5)
-    assert totals.stages["decode"] == StageCount(rows=3, wall_s=9.0, cpu_s=6.5)
+    assert totals.stages["probe"] == StageCount(rows=2, rows_out=4, wall_s=1.0, cpu_s=0.5)
+    assert totals.stages["decode"] == StageCount(
+        rows=4,
+        rows_out=2,
+        wall_s=9.0,
+        cpu_s=6.5,
+        failures=1,
+        put_off=1,
+        read_bytes=14,
+        storage_retries=2,
+    )
+
+
+def test_what_has_left_one_stage_waits_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "Metrics", Told)
+    meter = Meter("run-1")
+    meter.begin(("probe", "decode", "publish"), 2)
+    assert meter.metrics.waiting == {"probe": 2, "decode": 0, "publish": 0}
+    meter.add(Work("probe", rows_in=1, rows_out=3))
+    meter.add(Work("decode", rows_in=1, rows_out=1))
+    meter.add(Work("decode", rows_in=1, rows_out=0, failed="failed"))
+    assert meter.metrics.waiting == {"probe": 1, "decode": 1, "publish": 1}
+    for _ in range(2):  # its worker died before it could say that it was done
+        meter.add(Work("publish", rows_in=1, rows_out=1))
+    assert meter.metrics.waiting["publish"] == 0
+    meter.begin(("probe", "decode", "publish"), 1)
+    assert meter.metrics.waiting == {"probe": 1, "decode": 0, "publish": 0}
 
 
 def display_of(meter: object) -> Display:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pyarrow as pa
 import pytest
@@ -112,7 +113,7 @@ class Display:
     def __exit__(self, *_: object) -> None:
         return
 
-    def message(self, text: str) -> None:
+    def message(self, text: str, warn: bool = False) -> None:
         print(text)
 
 
@@ -121,7 +122,7 @@ def flow(monkeypatch: pytest.MonkeyPatch) -> Flow:
     made = Flow()
     monkeypatch.setattr(run.flow, "build", made.build)
     monkeypatch.setattr(run, "open_witness", lambda _: made.witness)
-    monkeypatch.setattr(run, "Meter", SimpleNamespace(remote=lambda: None))
+    monkeypatch.setattr(run, "open_meter", lambda _: MagicMock())
     monkeypatch.setattr(run, "Display", Display)
     monkeypatch.setattr(job, "connection", lambda _: nullcontext())
     monkeypatch.setattr(job, "cores", lambda _: 2)
@@ -296,7 +297,7 @@ def test_run_in_which_too_many_fail_stops_in_words_and_keeps_what_is_published(
     assert len(published(options)) == len(everything)
 
 
-@pytest.mark.parametrize("where", ["prepare", "make_plan", "write_report"])
+@pytest.mark.parametrize("where", ["prepare", "plan_job", "write_report"])
 def test_interrupt_anywhere_ends_in_one_line(
     where: str,
     flow: Flow,
@@ -406,7 +407,7 @@ def test_record_holds_no_secret_of_a_uri(options: Options, bundle: str) -> None:
     made = run.make_job(options.library, options.output, settings, open_bundle(bundle), listed)
     made = run.Job("ftp://user:secret@host/in", made.output, settings, made.bundle, made.listed, made.todo)
     outcome = run.Outcome("r", run.Counts(total=0, size_bytes=0))
-    record = run.record(made, outcome, job.make_plan(2, 0, 1), datetime.now(UTC))
+    record = run.record(made, outcome, make_plan(2, 0, 1), datetime.now(UTC))
     assert "secret" not in json.dumps(record)
     assert record["library"] == "ftp://host/in"
 

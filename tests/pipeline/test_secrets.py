@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pyarrow as pa
 import pytest
@@ -67,7 +68,7 @@ def test_no_secret_is_in_tables_log_pages_or_records(
     monkeypatch.setattr(
         run, "open_witness", lambda _: SimpleNamespace(suspects=lambda _: set(), try_alone=lambda: None)
     )
-    monkeypatch.setattr(run.Meter, "remote", lambda: None)
+    monkeypatch.setattr(run, "open_meter", lambda _: MagicMock())
     monkeypatch.setattr(run.Display, "read", lambda _: Totals())
     (tmp_path / "library").mkdir()
     for name in ("a.mp4", "b.mp4"):
@@ -83,7 +84,7 @@ def test_no_secret_is_in_tables_log_pages_or_records(
     ok["videos"] = publish_like(ok["videos"])
     tables.write_part(output, part_of(ok), ok)
 
-    outcome = run.run(made, "run-1", job.make_plan(2, 0, 2), Console(file=log, width=10_000))
+    outcome = run.run(made, "run-1", make_plan(2, 0, 2), Console(file=log, width=10_000))
     job.finish(made, outcome, lambda text: log.write(text + "\n"))
     for command in (["failures"], ["verify"], ["verify", "--repair"]):
         done = CliRunner().invoke(main, [command[0], output, *command[1:]])
