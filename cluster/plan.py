@@ -268,9 +268,10 @@ def refuse(sizes: Mapping[str, int], resources: Resources, pools: PoolSettings) 
         if sum(takes.values()) <= have + 1e-9:
             continue
         if unit == "GPUs" and pools.gpu and sum(each.values()) > have + 1e-9:
+            share = math.floor(1e4 * have / len(ON_GPU)) / 1e4
             raise PlanError(
                 f"pools.gpu = {pools.gpu:g} wants {sum(takes.values()):g} GPUs for look and render, the "
-                f"cluster has {have:g}: set pools.gpu to {math.floor(1e4 * have / len(ON_GPU)) / 1e4:g} or add a node"
+                f"cluster has {have:g}: set pools.gpu to {share:g} or add a node"
             )
         if asked:
             most = max(asked, key=lambda name: takes[name])

@@ -1,7 +1,6 @@
 """`reelmap highlights LIBRARY OUTPUT`: settings -> checks -> connect -> run -> report -> exit code."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ray.exceptions import RayError
 from rich.console import Console
 
-from cluster.connect import connection, cores, gpus
-from cluster.plan import make_plan
+from cluster.connect import connection
 from cluster.preflight import ClusterUnfit
+from jobs.plan import footage_of, plan_job, show_plan
 from jobs.preflight import preflight
 from pipeline import again, redact, storage, tables
 from pipeline.config import Settings, load_settings
@@ -26,12 +25,9 @@ from pipeline.run import RUNS, Job, Outcome, RunBroken, in_words, make_job, new_
 from pipeline.wording import clock
 from stages.colour import Grade
 from stages.compress import Compress
-from stages.container import open_source
 from stages.effects import Effects
-from stages.failure import Dropped, Failed, Unavailable
 from stages.features import ExtractFeatures
 from stages.nn.weights import Bundle, BundleError, open_bundle
-from stages.probe import describe
 from stages.score import Score
 
 DONE, SOME_FAILED, COULD_NOT_START, INTERRUPTED = 0, 1, 2, 130
@@ -53,6 +49,7 @@ class Options:
     dry_run: bool = False
     retry_failed: bool = False
     from_proxies: bool = False  # `library` is the OUTPUT of another run
+    plan: bool = False  # say what the pools would be, and stop
 
 
 class CannotStart(Exception):
@@ -79,6 +76,10 @@ def highlights(options: Options) -> int:
         say(f"{listed} videos, {listed - todo} done already, {todo} to do {what}")
         if options.dry_run:
             dry_run(job, say)
+            return DONE
+        if options.plan:
+            with starting(RayError, RuntimeError), connection(options.address):
+                show_plan(job, options.address, console, say)
             return DONE
         return work(job, options.address, console, say) if todo else finish(job, None, say)
     except CannotStart as error:
@@ -137,7 +138,7 @@ def process(
     with ExitStack() as stack:
         with starting(RayError, RuntimeError):  # Ray of another version is a RuntimeError
             stack.enter_context(connection(address))
-            plan = make_plan(cores(address), gpus(), len(job.todo))
+            plan = plan_job(job, address).plan
             for remark in preflight(job, plan, address):
                 console.print(remark, highlight=False, markup=False, soft_wrap=True)
         return run(job, run_id, plan, console, gate)
@@ -155,7 +156,7 @@ def prepare(options: Options) -> Job:
         listed = list_archive(library, settings.library, bundle)
     else:
         listed = list_library(library, settings.library, output=output)
-    if len(listed) and not options.dry_run:
+    if len(listed) and not (options.dry_run or options.plan):
         storage.check_writable(output)
     return make_job(library, output, settings, bundle, listed, options.retry_failed, options.from_proxies)
 
@@ -191,28 +192,10 @@ def dry_run(job: Job, say: Say) -> None:
         say(f"  {storage.shown(row['uri'])}  {row['size_bytes'] / 1e6:.1f} MB")
     if len(rows) > 20:
         say(f"  ... and {len(rows) - 20} more")
-    some = [] if job.from_proxies else rows[:: max(1, len(rows) // HEADERS)][:HEADERS]
-    with ThreadPoolExecutor(8) as pool:
-        known = [
-            (row["size_bytes"], seconds)
-            for row, seconds in zip(
-                some, pool.map(lambda row: header_seconds(row["uri"], job.settings), some), strict=True
-            )
-            if seconds is not None
-        ]
-    if known:
-        share = sum(row["size_bytes"] for row in rows) / max(1, sum(row["size_bytes"] for row in some))
-        about = "about " if len(some) < len(rows) else ""
-        say(f"{about}{share * sum(seconds for _, seconds in known) / 3600:.2f} hours of footage")
+    if footage_s := footage_of(job, HEADERS):
+        about = "about " if len(rows) > HEADERS else ""
+        say(f"{about}{footage_s / 3600:.2f} hours of footage")
     say(f"would write to {storage.shown(job.output)}; nothing was done (--dry-run)")
-
-
-def header_seconds(uri: str, settings: Settings) -> float | None:
-    try:
-        with open_source(uri, settings.limits) as source:
-            return describe(source)["duration_s"]
-    except (Failed, Dropped, Unavailable):
-        return None
 
 
 def finish(job: Job, outcome: Outcome | None, say: Say) -> int:

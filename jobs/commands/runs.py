@@ -33,6 +33,7 @@ import click
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster to run on; a local Ray by default.")
 @click.option("--retry-failed", is_flag=True, help="Also try again what failed or was dropped before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done (videos, bytes, hours) and stop.")
+@click.option("--plan", is_flag=True, help="Print the sizes of the pools and what bounds them, and stop.")
 def highlights(
     library: str,
     output: str | None,
@@ -51,6 +52,7 @@ def highlights(
     address: str | None,
     retry_failed: bool,
     dry_run: bool,
+    plan: bool,
 ) -> None:
     """Make a highlight reel of every video in LIBRARY and write reels, tables and a report to OUTPUT.
 
@@ -91,6 +93,7 @@ def highlights(
         dry_run=dry_run,
         retry_failed=retry_failed,
         from_proxies=from_proxies,
+        plan=plan,
     )
     sys.exit(job(options))
 

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import RayError
 
+from cluster.plan import make_plan
+from cluster.resources import machine
 from jobs import highlights as job
 from jobs.highlights import COULD_NOT_START, DONE, INTERRUPTED, SOME_FAILED, Options, highlights
 from pipeline import again, run, storage, tables
@@ -125,8 +127,7 @@ def flow(monkeypatch: pytest.MonkeyPatch) -> Flow:
     monkeypatch.setattr(run, "open_meter", lambda _: MagicMock())
     monkeypatch.setattr(run, "Display", Display)
     monkeypatch.setattr(job, "connection", lambda _: nullcontext())
-    monkeypatch.setattr(job, "cores", lambda _: 2)
-    monkeypatch.setattr(job, "gpus", lambda: 0)
+    monkeypatch.setattr("jobs.plan.connected", lambda _: machine(2))
     monkeypatch.setattr(job, "preflight", lambda *_: [])
     monkeypatch.setattr(job, "check_models", lambda *_: None)
     return made
@@ -407,7 +408,7 @@ def test_record_holds_no_secret_of_a_uri(options: Options, bundle: str) -> None:
     made = run.make_job(options.library, options.output, settings, open_bundle(bundle), listed)
     made = run.Job("ftp://user:secret@host/in", made.output, settings, made.bundle, made.listed, made.todo)
     outcome = run.Outcome("r", run.Counts(total=0, size_bytes=0))
-    record = run.record(made, outcome, make_plan(2, 0, 1), datetime.now(UTC))
+    record = run.record(made, outcome, make_plan(2, 0, 1), datetime.now(UTC), Totals())
     assert "secret" not in json.dumps(record)
     assert record["library"] == "ftp://host/in"
 

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from cluster.plan import make_plan
 from jobs import highlights as job
 from jobs.cli import main
 from jobs.highlights import COULD_NOT_START, Options, highlights

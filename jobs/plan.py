@@ -1,0 +1,89 @@
+"""The plan of a job on the connected cluster, and `--plan`, which prints it and stops."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+from rich.console import Console
+
+from cluster.connect import cluster_address
+from cluster.forecast import forecast, in_words, table
+from cluster.plan import Plan, plan_for
+from cluster.resources import Resources, connected
+from cluster.speeds import Speeds, find
+from pipeline.config import Settings
+from pipeline.run import Job
+from stages.container import open_source
+from stages.failure import Dropped, Failed, Unavailable
+from stages.probe import describe
+
+HEADERS = 8  # read at once, to know how long the videos are
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Planned:
+    plan: Plan
+    resources: Resources
+    speeds: Speeds
+    source: str  # of the speeds
+    videos: int
+    footage_s: float | None
+
+
+def plan_job(job: Job, address: str | None) -> Planned:
+    """Raises PlanError or SpeedsError, in words."""
+    resources, pools = connected(address), job.settings.pools
+    speeds, source = find(pools.speeds, resources.gpus)
+    speeds = speeds.for_shards(job.settings.decode.shard_s)
+    videos, footage_s = len(job.todo), footage_of(job, HEADERS)
+    plan = plan_for(resources, speeds, videos, pools, footage_s)
+    return Planned(plan, resources, speeds, source, videos, footage_s)
+
+
+def show_plan(job: Job, address: str | None, console: Console, say: Say) -> None:
+    planned = plan_job(job, address)
+    has, plan = planned.resources, planned.plan
+    where = f"{len(has.nodes)} nodes" if cluster_address(address) else "this machine"
+    gpus = f", {has.gpus} GPUs" if has.gpus else ", no GPU"
+    say(
+        f"{where}: {has.cores:g} cores{gpus}, {has.memory_bytes / 2**30:.0f} GiB of memory, "
+        f"{has.object_store_bytes / 2**30:.0f} GiB of object store"
+    )
+    length = "of unknown length" if planned.footage_s is None else f"{planned.footage_s / 3600:.2f} hours"
+    say(f"{planned.videos} videos, {length}")
+    say(f"speeds: {planned.source}")
+    found = forecast(plan, has, planned.speeds, planned.videos, job.settings.pools, planned.footage_s)
+    console.print(table(found))
+    say(f"{plan.threads} threads in each look and render actor, {plan.publish_rows} videos to a part")
+    demand = {name: amount for name, amount in plan.demand().items() if amount}
+    held = ", ".join(f"{amount:.3g} {name}" for name, amount in demand.items())
+    say(f"all pools hold {held} and at most {plan.memory_bytes() / 2**30:.1f} GiB of memory")
+    for line in in_words(found):
+        say(line)
+    say("nothing was done (--plan)")
+
+
+def footage_of(job: Job, headers: int) -> float | None:
+    """Seconds of footage to do, by some of the headers and the bytes per second of these videos."""
+    if job.from_proxies or not len(job.todo):
+        return None
+    step = max(1, len(job.todo) // headers)
+    some = job.todo.select(["uri", "size_bytes"])[::step][:headers].to_pylist()
+    with ThreadPoolExecutor(HEADERS) as pool:
+        lengths = list(pool.map(lambda row: header_seconds(row["uri"], job.settings), some))
+    known = [(row["size_bytes"], length) for row, length in zip(some, lengths, strict=True) if length]
+    size_bytes = sum(size for size, _ in known)
+    if not size_bytes:
+        return None
+    return sum(length for _, length in known) * (pc.sum(job.todo["size_bytes"]).as_py() / size_bytes)
+
+
+def header_seconds(uri: str, settings: Settings) -> float | None:
+    try:
+        with open_source(uri, settings.limits) as source:
+            return describe(source)["duration_s"]
+    except (Failed, Dropped, Unavailable):
+        return None
