@@ -184,12 +184,15 @@ def remove(output: str, video_ids: set[str]) -> None:
 
 
 def _keep(output: str, results: pa.Table, wanted: pa.Table) -> None:
-    """Of all results only these: a part without any goes, one with some is written anew."""
-    kept = _by_part(wanted)
-    for part, videos in sorted(_by_part(results).items()):
-        if part not in kept:
-            _delete_part(output, part)
-        elif len(kept[part]) < len(videos):
+    """Of all results only these: a part without any goes, one with some is written anew.
+
+    In this order: what a killed one has written anew already has the name that it gets again.
+    """
+    kept, parts = _by_part(wanted), _by_part(results)
+    for part in sorted(set(parts) - set(kept)):
+        _delete_part(output, part)
+    for part in sorted(kept):
+        if len(kept[part]) < len(parts[part]):
             _shrink(output, part, set(kept[part]))
 
 
