@@ -28,6 +28,6 @@ def forget(output: str, video_ids: Iterable[str]) -> int:
         for files in pool.map(files_of, sorted(video_ids)):
             for _ in pool.map(storage.delete, files):
                 pass
-    tables.remove(output, video_ids)
     storage.remove_empty_folders(storage.join(output, MEDIA))
+    tables.remove(output, video_ids)
     return len(video_ids)

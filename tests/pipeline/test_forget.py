@@ -1,12 +1,14 @@
 """Forgotten videos leave nothing behind, others are as they were, and a kill half-way is made good."""
 
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from pipeline import forget as module
-from pipeline import storage, tables
+from pipeline import schema, storage, tables
 from pipeline.forget import forget
+from tests.pipeline.kill import Kill
 from tests.pipeline.made_up import part_of, result
 from tests.pipeline.made_up import tables as made_up
 
@@ -49,14 +51,25 @@ def test_older_rows_of_a_forgotten_video_do_not_come_back(output: str) -> None:
     assert ids(output, "videos") == {"b", "c", "d"}
 
 
-def test_the_rows_are_there_until_the_rest_is_gone(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module.tables, "remove", killed)
-    with pytest.raises(KeyboardInterrupt):
-        forget(output, {"a"})
-    assert "a" in ids(output, "videos")
-    monkeypatch.undo()
-    forget(output, {"a"})
-    assert "a" not in ids(output, "videos")
+def test_killed_after_any_step_the_next_one_ends_it_and_harms_no_other(
+    output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {name: tables.read(output, name, video_ids={"b", "c"}) for name in schema.TABLES}
+    kill, killed = Kill(monkeypatch), 0
+    for steps in range(0, 30, 2):
+        copy = str(tmp_path.with_name(f"{tmp_path.name}-{steps}"))
+        shutil.copytree(output, copy)
+        kill.left = steps
+        with suppress(KeyboardInterrupt):
+            forget(copy, {"a", "d"})
+            killed -= 1
+        killed += 1
+        for name in schema.TABLES:
+            assert tables.read(copy, name, video_ids={"b", "c"}).equals(kept[name])
+        kill.left = 1000
+        forget(copy, ids(copy, "videos") & {"a", "d"})
+        assert ids(copy, "videos") == {"b", "c"}
+        assert sorted(path.name for path in Path(copy, "media").iterdir()) == ["b", "c"]
+        for name in schema.TABLES:
+            assert tables.read(copy, name).equals(kept[name])
+    assert killed > 5
