@@ -79,11 +79,12 @@ def lines(state: State) -> Iterator[str]:
 def _running(run: Run) -> Iterator[str]:
     finished = run.ok + run.dropped + run.failed
     speed = f", {run.hours_per_hour:.1f} video-hours per hour" if run.hours_per_hour else ""
+    share = f", {run.share_done:.0%} of the work" if run.share_done else ""
     left = f", {clock(run.left_s)} left" if run.left_s is not None else ""
     silent = "" if run.state == "running" else f"; no sign of life since {_minute(run.updated_at)}"
     yield (
         f"running: {run.run_id} on {run.host} since {_minute(run.started_at)}: {finished} of {run.planned} "
-        f"videos ({run.ok} ok, {run.dropped} dropped, {run.failed} failed){speed}{left}{silent}"
+        f"videos ({run.ok} ok, {run.dropped} dropped, {run.failed} failed){share}{speed}{left}{silent}"
     )
 
 

@@ -9,9 +9,10 @@ from pydantic import Field, field_validator
 
 from stages.settings import Settings
 
-# Speeds vary from video to video: of what is listed, so many times what should fit is planned.
-MARGIN = 4.0
-LEAST = 64  # videos that are planned in any case; whether they begin is decided when they would
+# Of a long backlog not every header need be read in a night that has no time for it. Speeds vary, and short
+# runs are slow for their start: so many times what should fit is planned, and so many videos in any case.
+# Whether one begins is decided when it would (pipeline/gate.py).
+MARGIN, LEAST = 4.0, 1000
 
 
 class ArchiveSettings(Settings):

@@ -78,7 +78,10 @@ def test_a_run_that_is_on_says_how_far_it_is_and_how_long_still(output: str) -> 
         assert state.held_by.since is not None
         write_record(output, "r2", state="running", updated_at=datetime.now(UTC).isoformat())
         text = said(output)
-    assert "5 of 8 videos (3 ok, 1 dropped, 1 failed), 2.0 video-hours per hour, 1:00:00 left" in text
+    assert (
+        "5 of 8 videos (3 ok, 1 dropped, 1 failed), 50% of the work, 2.0 video-hours per hour, 1:00:00 left"
+        in text
+    )
     assert text.count("r2") == 1
 
 

@@ -80,9 +80,9 @@ def test_what_comes_first(order: str, first: str) -> None:
 
 
 def test_no_more_is_planned_than_could_be_done_several_times_over() -> None:
-    rows = [row(f"{n:04}", 1) for n in range(1000)]
+    rows = [row(f"{n:04}", 1) for n in range(3000)]
     assert fitting(rows, ArchiveSettings(), None, 2.0) == rows
     assert fitting(rows, ArchiveSettings(), 600.0, None) == rows
-    assert fitting(rows, ArchiveSettings(), 600.0, 10.0) == rows[:400]
+    assert fitting(rows, ArchiveSettings(), 600.0, 50.0) == rows[:2000]
     assert fitting(rows, ArchiveSettings(), 1.0, 1.0) == rows[:LEAST]
-    assert fitting(rows, ArchiveSettings(max_videos=7), 600.0, 10.0) == rows[:7]
+    assert fitting(rows, ArchiveSettings(max_videos=7), 600.0, 50.0) == rows[:7]
