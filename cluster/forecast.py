@@ -81,7 +81,7 @@ def limits_of(plan: Plan, work: Work) -> dict[str, float]:
     seconds[CORES] = work.cpu_s(*STAGES) / work.resources.cores
     if work.resources.gpus:
         seconds[GPUS] = work.gpu_s / work.resources.gpus
-    blocks = BLOCKS_PER_SHARD * work.speeds.pieces("decode", work.video_s) + BLOCKS_PER_VIDEO
+    blocks = BLOCKS_PER_SHARD * work.speeds.shards(work.video_s) + BLOCKS_PER_VIDEO
     seconds[DRIVER] = blocks * work.speeds.driver_s
     return {name: 1 / each if each > 0 else float("inf") for name, each in seconds.items()}
 

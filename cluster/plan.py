@@ -143,7 +143,7 @@ class Work:
 
     @property
     def shards(self) -> int:
-        return math.ceil(self.videos * self.speeds.pieces("decode", self.video_s))
+        return self.videos * self.speeds.shards(self.video_s)
 
     def most(self) -> float:
         """Videos per second that the cores and the GPUs could do."""

@@ -73,8 +73,11 @@ class Speeds(Settings):
         return self.model_copy(update=scaled | {"shard_s": shard_s})
 
     def pieces(self, stage: str, video_s: float) -> float:
-        """How often the stage runs for a video of such a length."""
-        return max(1.0, round(video_s / self.shard_s)) if stage in PER_SHARD else 1.0
+        """What the stage costs for a video of such a length, in pieces: a short one is part of a shard."""
+        return video_s / self.shard_s if stage in PER_SHARD else 1.0
+
+    def shards(self, video_s: float) -> int:
+        return max(1, round(video_s / self.shard_s))
 
 
 def default_file() -> Path:

@@ -6,7 +6,7 @@ from jobs.commands import cluster, outputs, runs, teach, videos
 
 COMMANDS = (
     *(runs.highlights, runs.archive, runs.demo),
-    *(cluster.submit, cluster.jobs, cluster.logs, cluster.stop),
+    *(cluster.submit, cluster.jobs, cluster.logs, cluster.stop, cluster.tune),
     *(teach.train, teach.label),
     *(videos.effect, videos.proxies),
     *(outputs.status, outputs.report, outputs.verify, outputs.failures),

@@ -1,4 +1,4 @@
-"""Commands that work on a cluster through Ray's Jobs API."""
+"""Commands for a cluster: jobs through Ray's Jobs API, and what plans go by."""
 
 import sys
 from collections.abc import Callable
@@ -93,3 +93,25 @@ def stop(job_id: str, address: str, allow_http: bool) -> None:
     from jobs.submit import stop as job
 
     sys.exit(job(job_id, address, allow_http, click.echo))
+
+
+@click.command()
+@click.argument("library")
+@click.option(
+    "--videos", type=click.IntRange(1), default=3, show_default=True, help="How many to measure on."
+)
+@click.option("--out", metavar="FILE", help="Of YAML; in your configuration folder by default.")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings in a YAML file.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting: decode.fps=4.")
+def tune(
+    library: str, videos: int, out: str | None, config: str | None, assignments: tuple[str, ...]
+) -> None:
+    """Measure on a few videos of LIBRARY what each stage costs on this machine: later plans go by it.
+
+    For a cluster, run it on one of its nodes and give the file to the runs: --set pools.speeds=FILE. What
+    `reelmap highlights --plan` prints says where its speeds come from. Exit code: 0 written, 2 not.
+    """
+    from jobs.tune import Tuning
+    from jobs.tune import tune as job
+
+    sys.exit(job(Tuning(library, videos, out, config, assignments)))
