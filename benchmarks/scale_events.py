@@ -18,6 +18,7 @@ import heapq
 from collections import deque
 from dataclasses import dataclass, field
 
+from cluster.forecast import BLOCKS_PER_SHARD, BLOCKS_PER_VIDEO
 from cluster.plan import IN_FLIGHT, ON_GPU, SHARD_BYTES, STORE_SHARE, Plan, Work
 from cluster.speeds import PER_SHARD, STAGES, THREADED, Cost
 
@@ -191,13 +192,13 @@ class Flow:
         first, last = (self.done_s[round(part * (self.videos - 1))] for part in (WARM, COOL))
         count = round(COOL * (self.videos - 1)) - round(WARM * (self.videos - 1))
         resources, driver_s = self.work.resources, self.work.speeds.driver_s
-        pieces = sum(self.shards if name in PER_SHARD else 1 for name in STAGES[:-1]) + self.shards - 1
+        blocks = BLOCKS_PER_SHARD * self.shards + BLOCKS_PER_VIDEO
         return Outcome(
             videos=self.videos,
             wall_s=self.time,
             videos_per_s=count / (last - first) if last > first else self.videos / self.time,
             core_use=self.cores.used / (resources.cores * self.time),
             gpu_use=self.gpus.used / (resources.gpus * self.time) if resources.gpus else 0.0,
-            driver_use=min(1.0, driver_s * pieces * self.videos / self.time),
+            driver_use=min(1.0, driver_s * blocks * self.videos / self.time),
             gather_use=min(1.0, self.gather_s / self.time),
         )

@@ -21,6 +21,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from benchmarks.scale_events import COOL, WARM
+from cluster.forecast import BLOCKS_PER_SHARD, BLOCKS_PER_VIDEO
 from cluster.plan import Plan
 from cluster.resources import Node, Resources
 from cluster.speeds import THREADED, Cost, Speeds
@@ -93,8 +94,7 @@ def measure(plan: Plan, videos: int, scale: float = 1.0) -> tuple[float, float]:
 def hand_over_s(plan: Plan, videos: int = 60) -> float:
     """Seconds that a block costs from one operator to the next, by a run whose stages do nothing."""
     rate, _ = measure(plan, videos, scale=0.0)
-    blocks = SHARDS * 4 + 4
-    return 1 / (rate * blocks)
+    return 1 / (rate * (BLOCKS_PER_SHARD * SHARDS + BLOCKS_PER_VIDEO))
 
 
 def threads_of(plan: Plan, name: str) -> int:

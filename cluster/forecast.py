@@ -9,8 +9,9 @@ from cluster.resources import Resources
 from cluster.speeds import PER_SHARD, STAGES, THREADED, Speeds
 
 CORES, GPUS, DRIVER = "cores", "GPUs", "driver"
-# Operators that a block passes on its way, the two that spread and hand out included.
-BLOCKS_PER_SHARD, BLOCKS_PER_VIDEO = 4, 4
+# What the driver hands over: the shards of probe, decode and look, which gather takes; the video of score and
+# render.
+BLOCKS_PER_SHARD, BLOCKS_PER_VIDEO = 4, 2
 
 
 @dataclass(frozen=True)
