@@ -25,6 +25,7 @@ LIGHT, HEAVY = 0.1, 0.25
 # Of the logical CPUs of any cluster, all pools together. Ray Data keeps the other half for the operators,
 # and starts a task only where that leaves some: an operator that gets none waits for ever.
 HELD = 0.5
+SPREADING = 1.0  # what the task asks for that spreads the shards of a video: Ray's default
 LEAST_CPU = 0.01
 # Of a block whose worker died. A row that kills it is set aside after two deaths (pipeline/suspects.py); the
 # neighbours in its block or queue must outlive several such rows. Without a bound, Ray Data would start an
@@ -106,8 +107,8 @@ class Plan:
         return replace(self, probe=1, decode=1, look=1, score=1, render=1, publish_rows=1)
 
     def demand(self) -> dict[str, float]:
-        """Logical CPUs and whole GPUs that all pools hold together."""
-        cpus = sum(self.cpus[name] * size for name, size in self.sizes.items())
+        """Logical CPUs and whole GPUs that all pools hold together, with a CPU to hand out shards."""
+        cpus = SPREADING + sum(self.cpus[name] * size for name, size in self.sizes.items())
         if not self.gpu_share:
             return {"CPU": cpus, "GPU": 0.0}
         # Shares are of one GPU: what is left over on two of them makes no third actor.
