@@ -1,4 +1,4 @@
-"""What a manifest may not do, as lists of what is wrong with it: an empty list is a manifest that may pass."""
+"""What a manifest may not do, as lists of what is wrong with it: an empty list may pass."""
 
 import ast
 import re

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jobs.job_file import load_job_file
 from tests.deploy import policy
 from tests.deploy.manifests import DEPLOY, Tree, changed, kubernetes, one, pods
 
@@ -130,3 +131,27 @@ def test_network_rule_for_nothing_is_found(path: str, value: Any) -> None:
     trees = kubernetes()
     rule = one("NetworkPolicy", trees, "reelmap-head")
     assert policy.ports([changed(rule, path, value) if tree == rule else tree for tree in trees])
+
+
+def reelmap_calls(lines: list[str]) -> list[list[str]]:
+    """The arguments of every `reelmap` in shell commands, also of one in a container of compose."""
+    words = [line.removeprefix("docker compose exec head ").split() for line in lines]
+    return [line[1:] for line in words if line[0] == "reelmap"]
+
+
+def test_readme_calls_what_is_there() -> None:
+    lines = policy.shell_lines(DEPLOY / "README.md")
+    calls = reelmap_calls(lines)
+    assert len(calls) >= 3
+    assert [policy.command_fault(call) for call in calls] == [""] * len(calls)
+    assert policy.command_fault(["submit", "archive.yaml", "--adress", "http://127.0.0.1:8265"])
+    for file in (word for line in lines for word in line.split() if word.startswith("deploy/")):
+        assert (DEPLOY.parent / file).exists(), file
+
+
+@pytest.mark.parametrize("place", ["archive.yaml", "kubernetes/archive.yaml"])
+def test_job_file_is_one(place: str) -> None:
+    job = load_job_file(str(DEPLOY / place))
+    assert job.source.startswith("s3://")
+    assert job.output.startswith("s3://")
+    assert job.archive.until == "06:00"
