@@ -87,6 +87,7 @@ class Plan:
     threads: int  # of torch and of the encoder, in each look and render actor
     gpu_share: float  # GPU of each look and render actor
     cpus: Mapping[str, float]  # logical CPUs of a worker of each pool
+    memory: Mapping[str, int]  # bytes that Ray sets aside for each; empty where it is not told
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -96,11 +97,15 @@ class Plan:
     def options(self, name: str) -> dict[str, Any]:
         """What Ray Data is told of a pool."""
         size = self.sizes[name]
+        holds = {"num_cpus": self.cpus[name]}
+        if self.memory:
+            holds["memory"] = self.memory[name]
+        if name in ON_GPU and self.gpu_share:
+            holds["num_gpus"] = self.gpu_share
         if name in TASKS:
-            return {"compute": TaskPoolStrategy(size), "num_cpus": self.cpus[name], "max_retries": RETRIES}
+            return holds | {"compute": TaskPoolStrategy(size), "max_retries": RETRIES}
         strategy = ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=IN_FLIGHT)
-        options = {"compute": strategy, "num_cpus": self.cpus[name], "max_task_retries": RETRIES}
-        return options | ({"num_gpus": self.gpu_share} if name in ON_GPU and self.gpu_share else {})
+        return holds | {"compute": strategy, "max_task_retries": RETRIES}
 
     def alone(self) -> "Plan":
         """The same plan, one row at a time in each pool: for videos that may be what killed their workers."""
@@ -193,6 +198,7 @@ def plan_for(
         threads=work.threads,
         gpu_share=gpu_share(sizes, resources, pools),
         cpus=fractions(sizes, work),
+        memory=set_aside(sizes, resources),
     )
 
 
@@ -322,6 +328,17 @@ def fractions(sizes: Mapping[str, int], work: Work) -> dict[str, float]:
     left = HELD * resources.logical_cpus - LEAST_CPU * sum(sizes.values())
     scale = max(0.0, min(1.0, left / total)) if total else 0.0
     return {name: math.floor(1e4 * (LEAST_CPU + busy[name] * scale)) / 1e4 for name in STAGES}
+
+
+def set_aside(sizes: Mapping[str, int], resources: Resources) -> dict[str, int]:
+    """Memory that Ray is told of, so that a small node of a cluster gets fewer workers than a large one.
+
+    Not on one machine, where it would change nothing, nor where the pools would hold more than Ray Data can
+    leave to each operator.
+    """
+    if resources.local or len(resources.nodes) < 2 or memory_bytes(sizes) > HELD * resources.memory_bytes:
+        return {}
+    return {name: MEMORY_MIB[name] << 20 for name in STAGES}
 
 
 def memory_bytes(sizes: Mapping[str, int]) -> int:

@@ -134,6 +134,15 @@ def cost_of(stage: dict[str, Any] | None, shipped: Cost) -> Cost:
     return Cost(cpu_s=round(cpu_s, 6), wait_s=round(max(0.0, wall_s - cpu_s), 6))
 
 
+def busy_elsewhere(speeds: Speeds) -> bool:
+    """Whether stages that compute have waited for half as long: storage seldom takes that much."""
+    waited, computed = (
+        sum(getattr(speeds.cost(name), what) for name in ("decode", "look", "render"))
+        for what in ("wait_s", "cpu_s")
+    )
+    return speeds.kind == "cpu" and waited > computed / 2
+
+
 def described(has: Resources) -> str:
     gpus = f", {has.gpus} GPUs" if has.gpus else ", no GPU"
     return f"{os.cpu_count()} {platform.machine()} cores{gpus}, {datetime.now(UTC):%Y-%m-%d}"

@@ -150,6 +150,17 @@ def test_a_node_is_full_when_its_cores_are() -> None:
     assert max(plan.cpus[name] for name in TASKS) <= 1
 
 
+def test_ray_is_told_of_memory_only_where_that_leaves_half_to_every_operator() -> None:
+    roomy, tight = (cluster(Node(16.0, gib * GIB, 16 * GIB), 4) for gib in (48, 8))
+    plan = plan_for(roomy, SHIPPED["cpu"], 10**4)
+    assert {plan.options(name)["memory"] for name in STAGES} == {MEMORY_MIB[name] << 20 for name in STAGES}
+    assert plan.memory_bytes() <= HELD * roomy.memory_bytes
+    for has in (tight, machine(16, memory_gib=256)):
+        plan = plan_for(has, SHIPPED["cpu"], 10**4)
+        assert plan.memory_bytes() > HELD * has.memory_bytes or has.local
+        assert all("memory" not in plan.options(name) for name in STAGES)
+
+
 def test_looking_and_rendering_share_every_gpu_and_nobody_else_has_one() -> None:
     for gpus in (1, 2, 3, 8):
         plan = make_plan(32, gpus, 10**4)

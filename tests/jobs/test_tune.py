@@ -9,7 +9,7 @@ import pytest
 from cluster.resources import machine
 from cluster.speeds import CPU, GPU, STAGES, read
 from jobs import tune as job
-from jobs.tune import NothingMeasured, Tuning, some, speeds_of, tune
+from jobs.tune import NothingMeasured, Tuning, busy_elsewhere, some, speeds_of, tune
 
 RECORD: dict[str, Any] = {
     "video_s": 360.0,
@@ -41,6 +41,12 @@ def test_on_a_gpu_looking_holds_it_for_as_long_as_it_takes() -> None:
     assert found.kind == "gpu"
     assert found.look.gpu_s == pytest.approx(5.0)
     assert found.render.gpu_s / found.render.cpu_s == pytest.approx(GPU.render.gpu_s / GPU.render.cpu_s)
+
+
+def test_waiting_for_other_programs_is_not_taken_for_storage_in_silence() -> None:
+    assert not busy_elsewhere(speeds_of(RECORD, machine(4), "mine"))
+    slow = {name: stage | {"wall_s": 3 * stage["wall_s"]} for name, stage in RECORD["stages"].items()}
+    assert busy_elsewhere(speeds_of(RECORD | {"stages": slow}, machine(4), "mine"))
 
 
 @pytest.mark.parametrize(
