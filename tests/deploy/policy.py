@@ -136,6 +136,11 @@ def ports(trees: list[Tree]) -> list[str]:
     name, _, port = address.removeprefix("--address=http://").partition(":")
     if name != f"{cluster['metadata']['name']}-head-svc" or int(port) not in head:
         wrong.append(f"{address}: not the cluster's service, or a closed port of it")
+    tokens = [
+        env["valueFrom"]["secretKeyRef"] for env in _container({"template": job})["env"] if "valueFrom" in env
+    ]
+    if tokens != [{"name": cluster["metadata"]["name"], "key": "auth_token"}]:
+        wrong.append(f"{tokens}: not the token that KubeRay makes for the cluster")
     labels = [group["template"]["metadata"]["labels"] for group in groups] + [job["metadata"]["labels"]]
     for policy in (tree for tree in trees if tree["kind"] == "NetworkPolicy"):
         wanted = policy["spec"]["podSelector"]["matchLabels"].items()

@@ -112,6 +112,7 @@ def test_breach_is_found(rule: Callable[[Tree], list[str]], kind: str, path: str
         ("RayCluster", "metadata/name", "other"),
         ("RayCluster", f"{HEAD}/serviceAccountName", "other"),
         ("CronJob", f"{CRON}/containers/0/args/2", "--address=http://reelmap:8265"),
+        ("CronJob", f"{CRON}/containers/0/env/1/valueFrom/secretKeyRef/name", "other"),
         ("CronJob", f"{CRON}/containers/0/args/2", "--address=http://reelmap-head-svc:6380"),
     ],
 )
