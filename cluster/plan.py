@@ -285,9 +285,9 @@ def refuse(sizes: Mapping[str, int], resources: Resources, pools: PoolSettings) 
             left = have - sum(takes.values()) + takes[most]
             room = math.floor(left / each[most] + 1e-9)
             change = f"set pools.{most} to {room}" if room >= 1 else f"leave pools.{most} out"
+            beside = f"{left:.3g} of {have:.3g} left by the other pools" if left < have else f"{have:.3g}"
             raise PlanError(
-                f"pools.{most} wants {takes[most]:.3g} {unit}, the cluster has {have:.3g}"
-                f"{' for all pools' if unit != 'GPUs' else ''}: {change} or add a node"
+                f"pools.{most} wants {takes[most]:.3g} {unit}, the cluster has {beside}: {change} or add a node"
             )
 
 
