@@ -36,6 +36,12 @@ STOP_WAIT_S = 60
 POLL_S = 0.5
 AGAIN_S = 2.0  # between attempts to reach the head
 AWAY_S = 300  # how long a head may be out of reach while it is followed
+# They log uploads and closed connections, beside what we say ourselves.
+TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -92,7 +98,8 @@ def connect(address: str, allow_http: bool = False) -> JobSubmissionClient:
     """Raises SubmitError where there is no Jobs API, or it does not let us in."""
     address = check_address(address, allow_http)
     check_token_file()
-    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
+    for module in TALKATIVE:
+        logging.getLogger(module).setLevel(logging.WARNING)
     # Ray would go to the address of these variables, whatever it is given.
     with in_words(address), environment({"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None}):
         return JobSubmissionClient(address, verify=os.environ.get("REQUESTS_CA_BUNDLE") or True)

@@ -1,6 +1,6 @@
 """An S3 server for tests: moto in a process of its own, on loopback, gone when its test run is gone.
 
-python -m tests.s3      prints its port, then serves until its standard input closes
+python -m tests.s3 [IP]     prints its port, then serves until its standard input closes
 """
 
 import subprocess
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def serve() -> Iterator[str]:
+def serve(ip: str = "127.0.0.1") -> Iterator[str]:
     """Runs the server; the value is its endpoint."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.s3"],
+        [sys.executable, "-m", "tests.s3", ip],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -23,7 +23,7 @@ def serve() -> Iterator[str]:
         port = process.stdout.readline().strip()
         if not port:
             raise RuntimeError("the S3 server for tests did not start: run `python -m tests.s3` to see why")
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://{ip}:{port}"
     finally:
         process.stdin.close()
         process.wait(timeout=20)
@@ -33,7 +33,7 @@ def serve() -> Iterator[str]:
 def main() -> None:
     from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address=(sys.argv[1:] or ["127.0.0.1"])[0], port=0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)
     sys.stdin.read()  # ends with the process that started us, even if that was killed

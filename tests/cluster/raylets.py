@@ -64,27 +64,30 @@ def serve(
     workers: int = 2, cpus: int = 4, head_cpus: int = 4, env: dict[str, str] | None = None
 ) -> Iterator[Cluster]:
     """A head and so many more raylets, each with an address of its own on loopback."""
-    # Sockets of Ray lie in this folder, and their names may have 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="rl-", dir="/tmp"))
-    cluster = start_head(folder, HEAD_IP, head_cpus, environment(folder, env or {}))
-    try:
+    with head(HEAD_IP, head_cpus, env or {}) as cluster:
         for number in range(1, workers + 1):
             start_worker(cluster, f"worker{number}", f"127.0.0.{2 + number}", cpus)
         wait_for_nodes(cluster, workers + 1)
         yield cluster
-    finally:
-        end(cluster)
 
 
-def start_head(
-    folder: Path, ip: str, cpus: int, env: dict[str, str], prefix: tuple[str, ...] = ()
-) -> Cluster:
+@contextmanager
+def head(ip: str, cpus: int, env: dict[str, str]) -> Iterator[Cluster]:
+    """A head with its Jobs API; it and what joined it are killed at the end."""
+    # Sockets of Ray lie in this folder, and their names may have 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="rl-", dir="/tmp"))
     port, dashboard = free_port(), free_port()
-    cluster = Cluster(f"http://{ip}:{dashboard}", f"{ip}:{port}", folder, env)
+    cluster = Cluster(f"http://{ip}:{dashboard}", f"{ip}:{port}", folder, environment(folder, env))
     options = [f"--port={port}", "--include-dashboard=true", f"--dashboard-host={ip}"]
     options += [f"--dashboard-port={dashboard}", f"--temp-dir={folder}/ray"]
-    _start(cluster, "head", ip, cpus, ["--head", *options], prefix)
-    return cluster
+    try:
+        _start(cluster, "head", ip, cpus, ["--head", *options], ())
+        _wait_for(lambda: _answers(cluster.gcs), cluster, "the head did not start")
+        yield cluster
+    finally:
+        for name in reversed(list(cluster.processes)):
+            cluster.kill(name)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_worker(cluster: Cluster, name: str, ip: str, cpus: int, prefix: tuple[str, ...] = ()) -> None:
@@ -101,8 +104,6 @@ def _start(
         cluster.processes[name] = psutil.Popen(
             command, env=cluster.env, cwd=cluster.folder, stdout=log, stderr=log, start_new_session=True
         )
-    if name == "head":
-        _wait_for(lambda: _answers(cluster.gcs), cluster, "the head did not start")
 
 
 def wait_for_nodes(cluster: Cluster, nodes: int) -> None:
@@ -121,12 +122,6 @@ def wait_for_nodes(cluster: Cluster, nodes: int) -> None:
         return done.stdout.strip() == str(nodes)
 
     _wait_for(alive, cluster, f"not {nodes} nodes")
-
-
-def end(cluster: Cluster) -> None:
-    for name in reversed(list(cluster.processes)):
-        cluster.kill(name)
-    shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
 def _answers(place: str) -> bool:
