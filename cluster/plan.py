@@ -287,7 +287,8 @@ def refuse(sizes: Mapping[str, int], resources: Resources, pools: PoolSettings) 
             change = f"set pools.{most} to {room}" if room >= 1 else f"leave pools.{most} out"
             beside = f"{left:.3g} of {have:.3g} left by the other pools" if left < have else f"{have:.3g}"
             raise PlanError(
-                f"pools.{most} wants {takes[most]:.3g} {unit}, the cluster has {beside}: {change} or add a node"
+                f"pools.{most} wants {takes[most]:.3g} {unit}, the cluster has {beside}: "
+                f"{change} or add a node"
             )
 
 

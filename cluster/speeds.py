@@ -124,12 +124,12 @@ CPU = Speeds(
     shard_s=60,
     video_s=600,
     probe=Cost(cpu_s=0.025, wait_s=0.1),
-    decode=Cost(cpu_s=2.7, wait_s=0.2),
+    decode=Cost(cpu_s=4.0, wait_s=0.2),
     look=Cost(cpu_s=4.7),
     gather=Cost(cpu_s=0.003),
     score=Cost(cpu_s=0.33),
-    render=Cost(cpu_s=60.0, wait_s=1.0),
-    publish=Cost(cpu_s=0.04, wait_s=0.3),
+    render=Cost(cpu_s=54.0, wait_s=1.0),
+    publish=Cost(cpu_s=0.03, wait_s=0.3),
     driver_s=0.003,
 )
 # Not measured: decode, gather and publish as above; on a GPU the networks take a small part of what is left.
