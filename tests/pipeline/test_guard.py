@@ -1,15 +1,17 @@
 """An item's failure is its row, with stage and reason; its neighbours never notice."""
 
 import errno
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from cluster.metrics import Work
-from pipeline.guard import Bounds, Guard
+from pipeline.guard import Batches, Bounds, Guard
 from pipeline.rows import LISTED, from_table, to_table
 from pipeline.storage import StorageError
+from stages import tally
 from stages.failure import Dropped, Failed
 
 
@@ -152,3 +154,87 @@ def test_other_errors_of_files_are_the_rows() -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     assert "Input/output" in guarded(stage)[0]["failure"]["reason"]
+
+
+def watched(stage: object, rows: list[dict], sees_failures: bool = False) -> list[Work]:
+    reporter = Silent()
+    list(Guard("stage", stage, LISTED, reporter, sees_failures=sees_failures)(to_table(rows, LISTED)))
+    return reporter.works
+
+
+def test_work_says_what_came_out_and_what_became_of_the_rest() -> None:
+    def stage(row: dict) -> Iterator[dict]:
+        if row["video_id"] == "1":
+            raise Dropped("no video")
+        if row["video_id"] == "2":
+            raise ZeroDivisionError
+        if row["video_id"] == "3":
+            raise StorageError("away")
+        yield row
+        yield row
+        if row["video_id"] == "4":
+            raise Failed("the rest is damaged")
+
+    works = watched(stage, rows(5))
+    assert [(w.rows_in, w.rows_out, w.failed, w.put_off) for w in works] == [
+        (1, 2, "", ""),
+        (1, 0, "dropped", ""),
+        (1, 0, "unexpected", ""),
+        (1, 0, "", "storage"),
+        (1, 2, "failed", ""),
+    ]
+
+
+def test_a_row_that_failed_before_is_no_work_and_no_new_failure() -> None:
+    failed = rows(1)[0] | {"failure": {"status": "failed", "stage": "probe", "reason": "empty"}}
+    assert watched(lambda row: row, [failed]) == []
+    (work,) = watched(lambda row: row, [failed], sees_failures=True)
+    assert (work.rows_in, work.rows_out, work.failed) == (0, 0, "")
+
+
+def test_time_and_bytes_are_those_of_the_stage_not_of_whoever_takes_its_rows() -> None:
+    def stage(row: dict) -> Iterator[dict]:
+        for _ in range(2):
+            time.sleep(0.05)
+            tally.count("read_bytes", 10)
+            yield row
+
+    reporter = Silent()
+    for _ in Guard("stage", stage, LISTED, reporter)(to_table(rows(1), LISTED)):
+        tally.count("read_bytes", 1000)
+        time.sleep(0.3)
+    (work,) = reporter.works
+    assert 0.1 <= work.wall_s < 0.5
+    assert work.counts["read_bytes"] == 20
+
+
+def test_a_batch_is_work_too_and_what_it_raises_is_put_off() -> None:
+    failed = {"failure": {"status": "failed", "stage": "probe", "reason": "empty"}}
+    three = [row | (failed if row["video_id"] == "0" else {}) for row in rows(3)]
+
+    def refused(table: object) -> Iterator[object]:
+        raise StorageError("away")
+        yield table
+
+    reporter = Silent()
+    batch = to_table(three, LISTED)
+    assert list(Batches("publish", lambda table: iter([table]), reporter)(batch)) == [batch]
+    with pytest.raises(StorageError):
+        list(Batches("publish", refused, reporter)(batch))
+    assert [(w.rows_in, w.rows_out, w.put_off) for w in reporter.works] == [(2, 2, ""), (2, 0, "storage")]
+
+
+def test_what_is_put_off_and_what_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def stage(row: dict) -> dict:
+        tally.count("storage_retries", 2)
+        raise Failed("too large") if row["video_id"] == "0" else StorageError("the store is away")
+
+    with caplog.at_level("INFO", "reelmap"):
+        run(stage, rows(2))
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "failed: too large"),
+        ("INFO", "the storage had to be asked 2 times again"),
+        ("WARNING", "put off: the store is away"),
+        ("INFO", "the storage had to be asked 2 times again"),
+    ]
+    assert caplog.records[0].seconds >= 0
