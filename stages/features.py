@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from stages import tally
 from stages.nn import cnn
 from stages.nn.device import MicroBatches, pick_device
 from stages.nn.weights import Bundle
@@ -36,6 +37,7 @@ class ExtractFeatures:
     @torch.inference_mode()
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         vectors = list(self.parts(self._vectors, row["frames"], self.settings.batch))
+        tally.level("batch_frames", max(1, int(self.settings.batch * self.parts.share)))
         features_ND = np.concatenate(vectors) if vectors else np.empty((0, self.width), np.float16)
         return row | {"features": features_ND}
 
