@@ -29,8 +29,8 @@ GIB = 2**30
 CPU_NODE = Node(16.0, 45 * GIB, 19 * GIB)
 GPU_NODE = Node(16.0, 45 * GIB, 19 * GIB, gpus=1, gpu_bytes=80 * GIB)
 NODES = (1, 10, 100, 1000)
-MINUTES = 20  # of the cluster's work that is played through, at the least
-MOST_VIDEOS = 20_000
+MINUTES = 10  # of the cluster's work that is played through, at the least
+MOST_VIDEOS = 5_000
 
 
 @click.command(help=__doc__.splitlines()[0])

@@ -73,13 +73,6 @@ def cluster_address(address: str | None) -> str | None:
     return None if address in (None, "", "local") else address
 
 
-def cores(address: str | None) -> int:
-    """Real cores behind the logical CPUs of the connected cluster."""
-    if cluster_address(address):
-        return max(1, int(ray.cluster_resources().get("CPU", 1)))
-    return os.cpu_count() or 1
-
-
 def gpus() -> int:
     """GPUs of the connected cluster."""
     return int(ray.cluster_resources().get("GPU", 0))

@@ -8,9 +8,11 @@ import psutil
 import pytest
 import ray
 
-from cluster.connect import _on_loopback, check_answers, cluster_address, connection, cores, gpus
-from cluster.plan import make_plan
+from cluster.connect import _on_loopback, check_answers, cluster_address, connection, gpus
+from cluster.plan import plan_for
 from cluster.preflight import check_cluster
+from cluster.resources import connected
+from cluster.speeds import SHIPPED
 
 
 def test_a_ray_that_is_running_already_is_used_and_left_running(ray_local: None) -> None:
@@ -55,24 +57,14 @@ def test_an_error_in_a_run_does_not_stop_the_callers_ray(ray_local: None) -> Non
 
 
 def test_the_local_ray_has_room_for_this_machines_plan(ray_local: None) -> None:
-    check_cluster(make_plan(cores(None), gpus(), 100))
+    check_cluster(plan_for(connected(None), SHIPPED["cpu"], 100))
 
 
-def test_cores_are_real_here_and_what_a_cluster_declares_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+def test_gpus_are_those_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 96.0, "GPU": 4.0})
-    assert cores(None) == 6
-    assert cores("auto") == 96
     assert gpus() == 4
-
-
-def test_a_cluster_of_gpus_only_and_an_unknown_core_count_are_at_least_one_core(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {})
-    assert (cores(None), cores("auto"), gpus()) == (1, 1, 0)
+    assert gpus() == 0
 
 
 def test_dead_address_is_said_at_once() -> None:
@@ -93,9 +85,9 @@ def test_a_submitted_job_uses_the_cluster_that_it_runs_on(
     monkeypatch.setattr("cluster.connect.check_answers", lambda _: None)
     monkeypatch.setattr(ray, "init", lambda **options: started.append(options))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 96.0})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 96.0}}])
     with connection(None):
-        assert cores(None) == 96  # of the cluster, and not of the machine that the driver runs on
+        assert connected(None).cores == 96  # of the cluster, and not of the machine that the driver runs on
     # Ray refuses sizes where it connects to a cluster that has its own.
     assert [(call["address"], "num_cpus" in call) for call in started] == [(address, False)]
 
