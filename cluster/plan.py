@@ -241,11 +241,12 @@ def largest(
     return sizes(low)
 
 
-def uses(sizes: Mapping[str, int], resources: Resources, pools: PoolSettings) -> dict[str, tuple]:
+def uses(resources: Resources, pools: PoolSettings) -> dict[str, tuple[float, dict[str, float]]]:
     """Of each resource: its name, how much there is, and how much of it one worker takes at least."""
-    gpu = {name: pools.gpu or 1 / actors_per_gpu(resources) for name in ON_GPU} if resources.gpus else {}
+    # What is left of a GPU beside a whole number of shares is of no use to another.
+    on_each = int(1 / pools.gpu) if pools.gpu else actors_per_gpu(resources)
     return {
-        "GPUs": (float(resources.gpus), gpu),
+        "GPUs": (float(resources.gpus), dict.fromkeys(ON_GPU, 1 / on_each) if resources.gpus else {}),
         "CPUs": (HELD * resources.logical_cpus, least_cpus(resources)),
         "GiB of memory": (
             MEMORY_SHARE * resources.memory_bytes / 2**30,
@@ -261,7 +262,7 @@ def uses(sizes: Mapping[str, int], resources: Resources, pools: PoolSettings) ->
 def fits(sizes: Mapping[str, int], resources: Resources, pools: PoolSettings) -> bool:
     return all(
         sum(each.get(name, 0.0) * size for name, size in sizes.items()) <= have + 1e-9
-        for have, each in uses(sizes, resources, pools).values()
+        for have, each in uses(resources, pools).values()
     )
 
 
@@ -269,7 +270,7 @@ def refuse(sizes: Mapping[str, int], resources: Resources, pools: PoolSettings) 
     """Raises PlanError where an override is what does not fit, beside the smallest pools there can be."""
     if pools.gpu and not resources.gpus:
         raise PlanError("pools.gpu is for GPUs, the cluster has none: leave it out or add a node with a GPU")
-    for unit, (have, each) in uses(sizes, resources, pools).items():
+    for unit, (have, each) in uses(resources, pools).items():
         takes = {name: each.get(name, 0.0) * size for name, size in sizes.items()}
         asked = [name for name in sizes if getattr(pools, name, None) and takes[name]]
         if sum(takes.values()) <= have + 1e-9:

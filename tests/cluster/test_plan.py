@@ -225,6 +225,7 @@ def test_what_the_operator_sets_is_what_he_gets() -> None:
             {"gpu": 1.0},
             "pools.gpu = 1 wants 2 GPUs .* has 1: set pools.gpu to 0.5 or add a node",
         ),
+        (laptop(8, 1), {"gpu": 0.6}, "pools.gpu = 0.6 wants 2 GPUs .*set pools.gpu to 0.5 or add a node"),
         (laptop(8), {"gpu": 0.5}, "pools.gpu is for GPUs, the cluster has none"),
         (laptop(2), {"decode": 1000}, "pools.decode wants 100 CPUs, .* set pools.decode to 2[0-9] or add a"),
         (
