@@ -3,11 +3,10 @@
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import psutil
 
 START_S = 120
+ATTEMPTS = 3
 OBJECT_STORE_BYTES = 150 << 20
 # Ray replaces 127.0.0.1 by the address of the machine, but no other address of its loopback.
 HEAD_IP = "127.0.0.2"
@@ -31,11 +31,23 @@ class Cluster:
     def kill(self, name: str) -> None:
         """The raylet and all its workers, at once, as when the power fails."""
         process = self.processes.pop(name)
-        family = [process, *process.children(recursive=True)]
+        family = [process, *of_session(process.pid)]
+        with suppress(psutil.NoSuchProcess):
+            family += process.children(recursive=True)
         for member in family:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
         psutil.wait_procs(family, timeout=10)
+
+
+def of_session(session: int) -> list[psutil.Process]:
+    """Those that a `ray start` has left behind, too, if it has ended itself."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == session:
+                found.append(process)
+    return found
 
 
 def free_port() -> int:
@@ -67,7 +79,6 @@ def serve(
     with head(HEAD_IP, head_cpus, env or {}) as cluster:
         for number in range(1, workers + 1):
             start_worker(cluster, f"worker{number}", f"127.0.0.{2 + number}", cpus)
-        wait_for_nodes(cluster, workers + 1)
         yield cluster
 
 
@@ -82,7 +93,7 @@ def head(ip: str, cpus: int, env: dict[str, str]) -> Iterator[Cluster]:
     options += [f"--dashboard-port={dashboard}", f"--temp-dir={folder}/ray"]
     try:
         _start(cluster, "head", ip, cpus, ["--head", *options], ())
-        _wait_for(lambda: _answers(cluster.gcs), cluster, "the head did not start")
+        wait_for_api(cluster)
         yield cluster
     finally:
         for name in reversed(list(cluster.processes)):
@@ -100,43 +111,35 @@ def _start(
     command = [*prefix, sys.executable, "-m", "ray.scripts.scripts", "start", *options]
     command += [f"--node-ip-address={ip}", f"--num-cpus={cpus}", "--num-gpus=0", "--disable-usage-stats"]
     command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--block"]
-    with (cluster.folder / f"{name}.log").open("wb") as log:
-        cluster.processes[name] = psutil.Popen(
-            command, env=cluster.env, cwd=cluster.folder, stdout=log, stderr=log, start_new_session=True
-        )
+    log = cluster.folder / f"{name}.log"
+    # On a machine that does too much at once, a raylet gives up before the head has answered it.
+    for attempts_left in reversed(range(ATTEMPTS)):
+        with log.open("wb") as file:
+            process = psutil.Popen(
+                command, env=cluster.env, cwd=cluster.folder, stdout=file, stderr=file, start_new_session=True
+            )
+        cluster.processes[name] = process
+        deadline = time.monotonic() + START_S
+        while b"Ray runtime started" not in log.read_bytes():
+            if process.poll() is not None or time.monotonic() > deadline:
+                cluster.kill(name)
+                if attempts_left:
+                    break
+                raise RuntimeError(f"{name} does not start: {log.read_text()[-2000:]}")
+            time.sleep(0.2)
+        else:
+            return
 
 
-def wait_for_nodes(cluster: Cluster, nodes: int) -> None:
-    """Until the Jobs API answers and so many raylets are alive."""
-    _wait_for(lambda: _answers(cluster.address.removeprefix("http://")), cluster, "no Jobs API")
-    script = (
-        "import ray, sys\n"
-        "from ray._raylet import GcsClient\n"
-        "client = GcsClient(address=sys.argv[1])\n"
-        "print(sum(node.state == 0 for node in client.get_all_node_info().values()))"
-    )
-
-    def alive() -> bool:
-        command = [sys.executable, "-c", script, cluster.gcs]
-        done = subprocess.run(command, env=cluster.env, capture_output=True, text=True, check=False)
-        return done.stdout.strip() == str(nodes)
-
-    _wait_for(alive, cluster, f"not {nodes} nodes")
-
-
-def _answers(place: str) -> bool:
-    host, _, port = place.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _wait_for(condition: Callable[[], bool], cluster: Cluster, otherwise: str) -> None:
+def wait_for_api(cluster: Cluster) -> None:
+    """Until the Jobs API answers: it comes up after the head."""
+    host, _, port = cluster.address.removeprefix("http://").rpartition(":")
     deadline = time.monotonic() + START_S
-    while not condition():
-        if time.monotonic() > deadline:
-            logs = "".join(log.read_text()[-2000:] for log in cluster.folder.glob("*.log"))
-            raise RuntimeError(f"{otherwise} within {START_S} s: {logs}")
-        time.sleep(0.3)
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no Jobs API within {START_S} s") from None
+            time.sleep(0.2)
