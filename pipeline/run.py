@@ -296,6 +296,11 @@ def attempts(
     }
     witness, why, broken = open_witness(gate), "", False
 
+    def finished(result: dict[str, Any]) -> dict[str, Any]:
+        if gate:
+            witness.finish(result["video_id"])
+        return result
+
     def attempt(these: set[str], plan: Plan) -> Iterator[dict[str, Any]]:
         """One pass over `these`, which takes out of `left` what is published."""
         nonlocal why, broken
@@ -308,15 +313,13 @@ def attempts(
             for batch in ds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for result in batch.to_pylist():
                     if left.pop(result["video_id"], None):
-                        if gate:
-                            witness.finish(result["video_id"])
-                        yield result
+                        yield finished(result)
         except ray.exceptions.RayError as error:  # the whole topology fell
             why, broken = in_words(error), True
         # A worker may have died between writing a part and saying so.
         for result in _written(job.output, publish.run_id, set(left)):
             del left[result["video_id"]]
-            yield result
+            yield finished(result)
         broken = broken and len(left) == before
 
     def tried(these: Callable[[], set[str]], plan: Plan) -> Iterator[dict[str, Any]]:

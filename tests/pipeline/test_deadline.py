@@ -1,0 +1,164 @@
+"""A run with a deadline: what does not begin is left and blamed on nothing, what overruns is stopped.
+
+The flow is made up: it asks the witness for each video, as the guard of a stage does.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+
+from cluster.plan import Plan
+from pipeline import run, storage, tables
+from pipeline.config import Settings
+from pipeline.gate import Gate
+from pipeline.library import list_library
+from pipeline.progress import Totals, make_console
+from pipeline.publish import Publish
+from pipeline.run import Job, Outcome
+from pipeline.suspects import Suspects, Witness, open_witness
+from stages.nn.weights import open_bundle
+
+
+class Here:
+    """Stands for the witness: the same object in this process, without an actor."""
+
+    def __init__(self, gate: Gate | None):
+        self.here = Suspects(gate)
+        self.begin, self.finish, self.try_alone = self.here.begin, self.here.finish, self.here.try_alone
+
+    def suspects(self, among: object) -> set[str]:
+        return self.here.set_aside().intersection(among)
+
+    def late(self, among: object) -> set[str]:
+        return self.here.late().intersection(among)
+
+
+class Display:
+    def __init__(self, *_: object) -> None:
+        self.read = Totals
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def message(self, text: str, warn: bool = False) -> None:
+        print(text)
+
+
+@pytest.fixture
+def job(tmp_path: Path, bundle: str) -> Job:
+    (tmp_path / "library").mkdir()
+    for name in "abcd":
+        (tmp_path / "library" / f"{name}.mp4").write_text(name)
+    settings = Settings(bundle=bundle)
+    listed = list_library(str(tmp_path / "library"))
+    return Job(
+        str(tmp_path / "library"), str(tmp_path / "out"), settings, open_bundle(bundle), listed, listed
+    )
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The names that each attempt was given."""
+    attempts: list[list[str]] = []
+
+    def build(
+        todo: pa.Table,
+        _settings: object,
+        _plan: object,
+        publish: Publish,
+        _reporter: object,
+        witness: Here,
+        _archive: None,
+    ) -> SimpleNamespace:
+        attempts.append([Path(uri).stem for uri in todo["uri"].to_pylist()])
+
+        def results() -> Iterator[pa.Table]:
+            for row in todo.to_pylist():
+                if witness.begin(("decode", row["video_id"], 0)) != "go":
+                    continue
+                row["failure"] = {
+                    "status": "dropped",
+                    "stage": "decode",
+                    "reason": "short",
+                    "failed_at": datetime.now(UTC),
+                }
+                yield from publish(pa.Table.from_pylist([row], todo.schema))
+
+        return SimpleNamespace(iter_batches=lambda **_: results())
+
+    monkeypatch.setattr(run.flow, "build", build)
+    monkeypatch.setattr(run, "open_witness", Here)
+    monkeypatch.setattr(run, "Display", Display)
+    silent = SimpleNamespace(remote=lambda *_: None)
+    meter = SimpleNamespace(begin=silent, plan=silent, add=silent, publish=silent)
+    monkeypatch.setattr(run, "open_meter", lambda _: meter)
+    return attempts
+
+
+def plan() -> Plan:
+    return SimpleNamespace(facts=dict, alone=plan)
+
+
+def gate_of(job: Job, seconds: dict[str, float], room_s: float) -> Gate:
+    names = {row["video_id"]: Path(row["uri"]).stem for row in job.listed.to_pylist()}
+    return Gate({video_id: seconds[name] for video_id, name in names.items()}, time.time() + room_s, 1.0)
+
+
+def record_of(job: Job, outcome: Outcome) -> dict:
+    return json.loads(storage.read_bytes(f"{job.output}/runs/{outcome.run_id}.json"))
+
+
+def test_what_would_not_be_done_is_left_without_a_row(job: Job, asked: list[list[str]]) -> None:
+    gate = gate_of(job, {"a": 10.0, "b": 5000.0, "c": 10.0, "d": 5000.0}, 1000.0)
+    outcome = run.run(job, "r", plan(), make_console(), gate)
+    assert asked == [["a", "b", "c", "d"]]
+    assert (outcome.state, outcome.counts.finished, outcome.counts.failed, outcome.lost) == (
+        "stopped",
+        2,
+        0,
+        {},
+    )
+    rows = tables.read(job.output, "videos", ["uri"]).to_pylist()
+    assert sorted(Path(row["uri"]).stem for row in rows) == ["a", "c"]
+    assert record_of(job, outcome)["state"] == "stopped"
+    assert record_of(job, outcome)["finished_at"]
+
+
+def test_a_run_that_is_done_in_time_has_finished(job: Job, asked: list[list[str]]) -> None:
+    outcome = run.run(job, "r", plan(), make_console(), gate_of(job, dict.fromkeys("abcd", 10.0), 1000.0))
+    assert (outcome.state, outcome.counts.finished) == ("finished", 4)
+
+
+def test_what_is_under_way_long_after_the_deadline_is_left(
+    job: Job, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(*_: object) -> Iterator[dict]:
+        threading.Event().wait(60)
+        yield {}
+
+    monkeypatch.setattr(run, "attempts", endless)
+    monkeypatch.setattr(run, "GRACE_S", 0.2)
+    began = time.monotonic()
+    outcome = run.run(job, "r", plan(), make_console(), gate_of(job, dict.fromkeys("abcd", 10.0), 0.2))
+    assert time.monotonic() - began < 30
+    assert (outcome.state, outcome.error) == ("stopped", None)
+
+
+def test_the_actor_of_the_witness_keeps_the_gate(ray_local: None) -> None:
+    witness: Witness = open_witness(Gate({"a": 10.0, "b": 1e6}, time.time() + 1000, 1.0))
+    assert witness.begin(("probe", "b", 0)) == "go"
+    assert witness.begin(("decode", "a", 0)) == "go"
+    assert witness.begin(("decode", "b", 0)) == "late"
+    assert witness.late({"a", "b", "c"}) == {"b"}
+    witness.finish("a")
+    assert witness.suspects({"a", "b"}) == set()
