@@ -25,7 +25,6 @@ from cluster.forecast import BLOCKS_PER_SHARD, BLOCKS_PER_VIDEO
 from cluster.plan import Plan
 from cluster.resources import Node, Resources
 from cluster.speeds import THREADED, Cost, Speeds
-from pipeline import flow
 
 CPUS = 2
 STORE_BYTES = 128 << 20
@@ -72,7 +71,9 @@ def measure(plan: Plan, videos: int, scale: float = 1.0) -> tuple[float, float]:
 
     scale   of the sleeps; 0 leaves what Ray itself takes
     """
-    flow.configure()
+    from pipeline.flow import configure  # not above: workers import this file, and need no torch
+
+    configure()
     seconds = {name: scale * SLEEPS.cost(name).wall_s(threads_of(plan, name)) for name in plan.sizes}
     listing = [pa.table({"video": [number], "shard": [0]}) for number in range(videos)]
     ds = ray.data.from_arrow(listing)
@@ -91,8 +92,9 @@ def measure(plan: Plan, videos: int, scale: float = 1.0) -> tuple[float, float]:
     return (last - first) / (times[last] - times[first]), times[-1] - times[0]
 
 
-def hand_over_s(plan: Plan, videos: int = 60) -> float:
+def hand_over_s(plan: Plan, videos: int = 100) -> float:
     """Seconds that a block costs from one operator to the next, by a run whose stages do nothing."""
+    measure(plan, 10, scale=0.0)  # its processes are there then, with all that they import
     rate, _ = measure(plan, videos, scale=0.0)
     return 1 / (rate * (BLOCKS_PER_SHARD * SHARDS + BLOCKS_PER_VIDEO))
 
