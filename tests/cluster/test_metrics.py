@@ -100,9 +100,11 @@ def test_a_run_can_be_watched(tmp_path: Path, bundle: str, s3: Bucket, faulty: F
         video = make_video(tmp_path / f"{name}.mp4", seconds=5, shots=2).path
         client.upload_file(str(video), s3.name, f"in/{name}.mp4")
     client.upload_file(str(make_empty(tmp_path / "empty.mp4")), s3.name, "in/empty.mp4")
-    # The header of one video is put off once, and one picture is asked for again.
+    # One video cannot be read by the driver, which looks at some headers first, and is put off by probe; one
+    # picture has to be sent again.
     faulty.inject(
-        Rule(INTERNAL, "get", key="in/late", times=ATTEMPTS), Rule(SLOW_DOWN, "put", key="poster", times=1)
+        Rule(INTERNAL, "get", key="in/late", times=2 * ATTEMPTS),
+        Rule(SLOW_DOWN, "put", key="poster", times=1),
     )
     result = tmp_path / "watched.json"
     done = subprocess.run(
@@ -149,7 +151,8 @@ def the_sums_are_those_of_the_record(series: Series, record: dict) -> None:
     assert total("ray_reelmap_videos_total", status="ok") == record["counts"]["ok"] == 2
     assert total("ray_reelmap_videos_total", status="failed") == record["counts"]["failed"] == 1
     assert total("ray_reelmap_clips_total") == record["counts"]["clips"]
-    assert total("ray_reelmap_put_off_total", stage="probe", kind="storage") == 1
+    put_off = total("ray_reelmap_put_off_total", stage="probe", kind="storage")
+    assert put_off == record["stages"]["probe"]["put_off"] >= 1
     assert total("ray_reelmap_failures_total", stage="probe", kind="failed") == 1
     assert total("ray_reelmap_planned_videos") == 3
     for stage, said in record["stages"].items():
