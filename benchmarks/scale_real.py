@@ -27,7 +27,7 @@ from cluster.resources import Node, Resources
 from cluster.speeds import THREADED, Cost, Speeds
 
 CPUS = 2
-STORE_BYTES = 128 << 20
+STORE_BYTES = 512 << 20
 MEMORY_BYTES = 16 << 30
 LIBRARY = 63  # videos: few enough to be published one by one
 SHARDS = 4
