@@ -211,7 +211,9 @@ def _actors(
             yield from self.guard(table)
 
     Pool.__name__ = Pool.__qualname__ = name
-    return ds.map_batches(Pool, batch_size=None, batch_format="pyarrow", **options)
+    # Ray Data refuses whole blocks for actors with a GPU. Blocks hold one row here: it comes to the same.
+    size = 1 if options.get("num_gpus") else None
+    return ds.map_batches(Pool, batch_size=size, batch_format="pyarrow", **options)
 
 
 def _named(name: str, function: Callable) -> Callable:
