@@ -26,14 +26,11 @@ class Cluster:
     gcs: str
     folder: Path
     env: dict[str, str]
-    processes: dict[str, psutil.Process] = field(default_factory=dict)  # `ray start` of each raylet
+    sessions: dict[str, int] = field(default_factory=dict)  # of each raylet, with all that it starts
 
     def kill(self, name: str) -> None:
         """The raylet and all its workers, at once, as when the power fails."""
-        process = self.processes.pop(name)
-        family = [process, *of_session(process.pid)]
-        with suppress(psutil.NoSuchProcess):
-            family += process.children(recursive=True)
+        family = of_session(self.sessions.pop(name))
         for member in family:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
@@ -41,7 +38,6 @@ class Cluster:
 
 
 def of_session(session: int) -> list[psutil.Process]:
-    """Those that a `ray start` has left behind, too, if it has ended itself."""
     found = []
     for process in psutil.process_iter():
         with suppress(ProcessLookupError, PermissionError):
@@ -90,13 +86,15 @@ def head(ip: str, cpus: int, env: dict[str, str]) -> Iterator[Cluster]:
     port, dashboard = free_port(), free_port()
     cluster = Cluster(f"http://{ip}:{dashboard}", f"{ip}:{port}", folder, environment(folder, env))
     options = [f"--port={port}", "--include-dashboard=true", f"--dashboard-host={ip}"]
-    options += [f"--dashboard-port={dashboard}", f"--temp-dir={folder}/ray"]
+    # Without a port of its own, the server for Ray Client takes the same one for every head.
+    options += [f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"]
+    options += [f"--temp-dir={folder}/ray"]
     try:
         _start(cluster, "head", ip, cpus, ["--head", *options], ())
         wait_for_api(cluster)
         yield cluster
     finally:
-        for name in reversed(list(cluster.processes)):
+        for name in reversed(list(cluster.sessions)):
             cluster.kill(name)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -110,25 +108,22 @@ def _start(
 ) -> None:
     command = [*prefix, sys.executable, "-m", "ray.scripts.scripts", "start", *options]
     command += [f"--node-ip-address={ip}", f"--num-cpus={cpus}", "--num-gpus=0", "--disable-usage-stats"]
-    command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--block"]
+    command += [f"--object-store-memory={OBJECT_STORE_BYTES}"]
     log = cluster.folder / f"{name}.log"
     # On a machine that does too much at once, a raylet gives up before the head has answered it.
-    for attempts_left in reversed(range(ATTEMPTS)):
+    for _ in range(ATTEMPTS):
         with log.open("wb") as file:
             process = psutil.Popen(
                 command, env=cluster.env, cwd=cluster.folder, stdout=file, stderr=file, start_new_session=True
             )
-        cluster.processes[name] = process
-        deadline = time.monotonic() + START_S
-        while b"Ray runtime started" not in log.read_bytes():
-            if process.poll() is not None or time.monotonic() > deadline:
-                cluster.kill(name)
-                if attempts_left:
-                    break
-                raise RuntimeError(f"{name} does not start: {log.read_text()[-2000:]}")
-            time.sleep(0.2)
-        else:
-            return
+        cluster.sessions[name] = process.pid
+        try:
+            if process.wait(START_S) == 0:
+                return
+        except psutil.TimeoutExpired:
+            pass
+        cluster.kill(name)
+    raise RuntimeError(f"{name} does not start: {log.read_text()[-2000:]}")
 
 
 def wait_for_api(cluster: Cluster) -> None:
