@@ -145,12 +145,12 @@ class Batches:
             with measured(work):
                 tables = list(self.stage(batch))
             work.rows_out = work.rows_in
-            yield from tables
         except Unavailable as error:
             _put_off(work, "storage", str(error))
             raise
         finally:
-            self.reporter.add(work)
+            self.reporter.add(work)  # before the driver hears of the last video and reads the totals
+        yield from tables
 
 
 @contextmanager
