@@ -35,7 +35,8 @@ NOT_FOUND = 127  # of a shell: there is no such command
 STOP_WAIT_S = 60
 POLL_S = 0.5
 AGAIN_S = 2.0  # between attempts to reach the head
-AWAY_S = 300  # how long a head may be out of reach while it is followed
+AWAY_S = 300  # how long a head may be out of reach while it is followed, or take no jobs after its start
+NOT_YET = "No available agent to submit job"  # what Ray answers until its agent runs
 # They log uploads and closed connections, beside what we say ourselves.
 TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -174,19 +175,25 @@ def send(
     runtime_env: dict[str, Any],
     metadata: dict[str, str],
 ) -> str:
-    """The id of the new job."""
+    """The id of the new job. A cluster that has just started, and takes no jobs yet, is waited for."""
     kept = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
     runtime_env = runtime_env | {"env_vars": kept | runtime_env.get("env_vars", {})}
+    submission_id, until = new_submission_id(), time.monotonic() + AWAY_S
     with in_words(client.get_address()):
-        try:
-            return client.submit_job(
-                entrypoint=entrypoint,
-                runtime_env=runtime_env,
-                metadata=metadata,
-                submission_id=new_submission_id(),
-            )
-        except ValueError as error:  # a working directory that is too large, a package that cannot be named
-            raise SubmitError(f"the job cannot be sent: {first_line(error)}") from error
+        while True:
+            try:
+                return client.submit_job(
+                    entrypoint=entrypoint,
+                    runtime_env=runtime_env,
+                    metadata=metadata,
+                    submission_id=submission_id,
+                )
+            except ValueError as error:  # a working directory that is too large, say
+                raise SubmitError(f"the job cannot be sent: {first_line(error)}") from error
+            except RuntimeError as error:
+                if NOT_YET not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(AGAIN_S)
 
 
 def details(client: JobSubmissionClient, submission_id: str) -> JobDetails:

@@ -83,6 +83,28 @@ def test_a_stopped_job_has_time_to_put_its_things_in_order(api: Api, config: Pat
     assert int(api.sent["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) >= 30
 
 
+def test_a_cluster_that_has_just_started_is_waited_for(
+    api: Api, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_api, "AGAIN_S", 0.0)
+    ids, accept = [], api.submit_job
+
+    def not_yet(**job: object) -> str:
+        ids.append(job["submission_id"])
+        if len(ids) < 3:
+            raise RuntimeError("Request failed with status code 500: No available agent to submit job.")
+        return accept(**job)
+
+    monkeypatch.setattr(api, "submit_job", not_yet)
+    assert sent(config)[0] == 0
+    assert len(ids) == 3
+    assert len(set(ids)) == 1  # never two jobs
+    monkeypatch.setattr(jobs_api, "AWAY_S", 0.0)
+    ids.clear()
+    code, said = sent(config)
+    assert (code, "No available agent" in said) == (2, True)
+
+
 def test_only_named_variables_go_along_and_their_values_are_never_said(api: Api, config: Path) -> None:
     code, said = sent(config, env=("AWS_SECRET_ACCESS_KEY", "AWS_REGION=eu-central-1"))
     variables = api.sent["runtime_env"]["env_vars"]
