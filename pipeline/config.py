@@ -62,7 +62,8 @@ class Settings(base.Settings):
 
     def key(self, bundle: Bundle, from_proxies: bool = False) -> str:
         """Hash of everything that changes the result: the stages' settings, weights, the code's version."""
-        parts = self.model_dump(mode="json", exclude={"run", "library", "limits", "pools", "bundle"})
+        no_matter = dict.fromkeys(("run", "library", "limits", "pools", "bundle"), True)
+        parts = self.model_dump(mode="json", exclude=no_matter | {"features": {"batch"}})
         text = json.dumps([RESULT_VERSION, parts, bundle.key()], sort_keys=True)
         # Scores from proxies have no reels beside them: they are never taken for those of a whole run.
         return hashlib.sha256((text + " from proxies" * from_proxies).encode()).hexdigest()[:16]

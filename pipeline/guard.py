@@ -4,6 +4,7 @@ What cannot be raised, the death of the whole process, is left to pipeline/suspe
 """
 
 import errno
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -124,6 +125,9 @@ class Guard:
             too_much = Failed(f"it needs more than limits.max_memory_bytes = {megabytes:.0f} MiB to be read")
             yield row | {"failure": failure(self.name, too_much)}
         except Exception as error:  # any failure of one item is that item's row, never the run's end
+            if is_gpu_full(error):
+                _put_off(work, "gpu", "the GPU's memory is full")
+                return
             yield row | {"failure": failure(self.name, error)}
 
     @contextmanager
@@ -187,6 +191,12 @@ def is_disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def is_gpu_full(error: Exception) -> bool:
+    """Whether a GPU had no memory left, which its other users have taken."""
+    torch = sys.modules.get("torch")  # decoders do without: they have no GPU to fill
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def failure(stage: str, error: BaseException) -> dict[str, Any]:

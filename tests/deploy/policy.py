@@ -114,6 +114,15 @@ def cluster_shape(cluster: Tree) -> list[str]:
     return wrong
 
 
+def retries(tree: Tree) -> list[str]:
+    """A run that ends at its deadline leaves the rest for the next night: exit code 3 is no failed pod."""
+    if tree["kind"] not in ("CronJob", "RayJob"):
+        return []
+    spec = tree["spec"]["jobTemplate"]["spec"] if tree["kind"] == "CronJob" else tree["spec"]
+    tries = spec.get("backoffLimit")
+    return [] if tries == 0 else [f"{tree['kind']}: backoffLimit {tries}"]
+
+
 def ports(trees: list[Tree]) -> list[str]:
     """Who asks a port asks one that is open: probes, the submitter, the network's rules."""
     cluster = one("RayCluster", trees)

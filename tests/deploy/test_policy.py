@@ -35,7 +35,7 @@ def test_a_key_would_be_seen(text: str) -> None:
 
 
 @pytest.mark.parametrize("tree", kubernetes(), ids=lambda tree: tree["kind"])
-@pytest.mark.parametrize("rule", [policy.pod_rights, policy.versions, policy.commands])
+@pytest.mark.parametrize("rule", [policy.pod_rights, policy.versions, policy.commands, policy.retries])
 def test_manifest_keeps_the_rule(rule: Callable[[Tree], list[str]], tree: Tree) -> None:
     assert rule(tree) == []
 
@@ -79,6 +79,8 @@ def test_ports_names_and_labels_agree() -> None:
         (policy.versions, "RayCluster", "spec/rayVersion", "2.9.0"),
         (policy.commands, "RayJob", "spec/entrypoint", "reelmap archiv /config/archive.yaml"),
         (policy.commands, "RayJob", "spec/entrypoint", "reelmap archive"),
+        (policy.retries, "CronJob", "spec/jobTemplate/spec/backoffLimit", 1),
+        (policy.retries, "RayJob", "spec/backoffLimit", None),
         (policy.commands, "CronJob", f"{CRON}/containers/0/args/3", "--follows"),
         (policy.commands, "CronJob", f"{CRON}/containers/0/args/2", None),
         (policy.autoscaler_rights, "RayCluster", "spec/autoscalerOptions/volumeMounts/1", None),

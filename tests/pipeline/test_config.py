@@ -62,7 +62,13 @@ def test_an_unknown_group_is_named_even_if_it_is_empty(tmp_path: Path) -> None:
 def test_key_changes_with_what_changes_the_result_and_with_nothing_else(bundle: str) -> None:
     weights = open_bundle(bundle)
     key = Settings().key(weights)
-    for same in ("library.limit=3", "limits.max_streams=9", "bundle=/elsewhere", "run.max_failed_share=0.1"):
+    for same in (
+        "library.limit=3",
+        "limits.max_streams=9",
+        "bundle=/elsewhere",
+        "run.max_failed_share=0.1",
+        "features.batch=8",
+    ):
         assert load_settings(None, {}, (same,)).key(weights) == key
     for other in (
         "decode.fps=4",
@@ -70,5 +76,6 @@ def test_key_changes_with_what_changes_the_result_and_with_nothing_else(bundle: 
         "render.crf=30",
         "colour.strength=0.1",
         "saliency.enabled=false",
+        "features.precision=bf16",
     ):
         assert load_settings(None, {}, (other,)).key(weights) != key

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 
 from cluster.metrics import Work
 from pipeline.guard import Batches, Bounds, Guard
@@ -145,6 +146,13 @@ def test_full_scratch_disk_is_no_fault_of_the_row(wrapped: bool) -> None:
         if wrapped:
             raise Failed("cannot be rendered") from full
         raise full
+
+    assert guarded(stage) == []
+
+
+def test_full_gpu_is_no_fault_of_the_row() -> None:
+    def stage(row: dict) -> dict:
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     assert guarded(stage) == []
 
