@@ -191,8 +191,14 @@ def send(
             except ValueError as error:  # a working directory that is too large, say
                 raise SubmitError(f"the job cannot be sent: {first_line(error)}") from error
             except RuntimeError as error:
-                if NOT_YET not in str(error) or time.monotonic() > until:
+                if NOT_YET not in str(error):
                     raise
+                if time.monotonic() > until:
+                    raise SubmitError(
+                        "the head takes no jobs, its agent does not answer: see dashboard_agent.log there. "
+                        "If another Ray of that machine has its port, start this one with "
+                        "--dashboard-agent-listen-port"
+                    ) from error
                 time.sleep(AGAIN_S)
 
 

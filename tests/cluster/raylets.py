@@ -108,7 +108,8 @@ def _start(
 ) -> None:
     command = [*prefix, sys.executable, "-m", "ray.scripts.scripts", "start", *options]
     command += [f"--node-ip-address={ip}", f"--num-cpus={cpus}", "--num-gpus=0", "--disable-usage-stats"]
-    command += [f"--object-store-memory={OBJECT_STORE_BYTES}"]
+    # The agent, which starts jobs, does without its port when another Ray of this machine has it.
+    command += [f"--object-store-memory={OBJECT_STORE_BYTES}", f"--dashboard-agent-listen-port={free_port()}"]
     log = cluster.folder / f"{name}.log"
     # On a machine that does too much at once, a raylet gives up before the head has answered it.
     for _ in range(ATTEMPTS):

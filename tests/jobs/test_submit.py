@@ -102,7 +102,7 @@ def test_a_cluster_that_has_just_started_is_waited_for(
     monkeypatch.setattr(jobs_api, "AWAY_S", 0.0)
     ids.clear()
     code, said = sent(config)
-    assert (code, "No available agent" in said) == (2, True)
+    assert (code, "the head takes no jobs" in said) == (2, True)
 
 
 def test_only_named_variables_go_along_and_their_values_are_never_said(api: Api, config: Path) -> None:
