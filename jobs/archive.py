@@ -37,10 +37,11 @@ from pipeline.forget import forget
 from pipeline.gate import Gate
 from pipeline.lease import Busy, Lost, lease
 from pipeline.library import LibraryError, filter_of, list_library
+from pipeline.lost import tried_again
 from pipeline.progress import make_console
 from pipeline.records import records, speed_of
 from pipeline.report import without_page, write_report
-from pipeline.run import Job, Outcome, RunBroken, in_words, new_run_id, tried_again
+from pipeline.run import Job, Outcome, RunBroken, in_words, new_run_id
 from pipeline.schema import FAILED
 from pipeline.state import ARCHIVE_NOTE
 from pipeline.wording import clock, hours, several

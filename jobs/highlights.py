@@ -18,10 +18,11 @@ from pipeline.config import Settings, load_settings
 from pipeline.gate import Gate
 from pipeline.lease import Busy, Lost, lease
 from pipeline.library import LibraryError, list_library
+from pipeline.lost import RUNS
 from pipeline.progress import make_console
 from pipeline.recall import list_archive
 from pipeline.report import without_page, write_report
-from pipeline.run import RUNS, Job, Outcome, RunBroken, in_words, make_job, new_run_id, run
+from pipeline.run import Job, Outcome, RunBroken, in_words, make_job, new_run_id, run
 from pipeline.wording import clock
 from stages.colour import Grade
 from stages.compress import Compress
@@ -217,7 +218,7 @@ def finish(job: Job, outcome: Outcome | None, say: Say) -> int:
         say(f"interrupted: {GOES_ON}")
         return INTERRUPTED
     failed = set(job.listed["video_id"].to_pylist()) & tables.done(job.output, job.settings_key, ("failed",))
-    return SOME_FAILED if failed else DONE
+    return SOME_FAILED if failed or (outcome and outcome.lost) else DONE
 
 
 def say_outcome(outcome: Outcome, say: Say) -> None:

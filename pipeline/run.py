@@ -4,10 +4,9 @@ import json
 import platform
 import secrets
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,10 +21,10 @@ from pipeline import again, flow, logs, storage, tables
 from pipeline.config import RunSettings, Settings
 from pipeline.gate import Gate
 from pipeline.heartbeat import Heartbeat
-from pipeline.lease import interruptible
+from pipeline.lost import LOST, WORKER_OR_STORAGE, give_up, tried_again
+from pipeline.overdue import overdue
 from pipeline.progress import Counts, Display, Reporter, Totals, open_meter, share_done
 from pipeline.publish import Publish
-from pipeline.records import records
 from pipeline.redact import without_secrets
 from pipeline.rows import LISTED, to_table
 from pipeline.schema import DROPPED, FAILED, OK
@@ -36,14 +35,6 @@ from stages.nn.weights import Bundle
 # What a dying node or actor takes with it is planned again in the same run, until so many attempts on end
 # have brought nothing: a run of days may lose a node a day.
 ATTEMPTS = 3
-# What is lost all the same (a node without memory, a store that is away) is tried again by the next run, but
-# not for ever: a video may be what kills its workers.
-RUNS = 3
-LOST = "run"  # the stage of such a failure
-WORKER_OR_STORAGE = "its worker died, or the storage could not be read or written (see the logs of Ray)"
-_LOST_PER_PART = 256
-# What has begun before a deadline may still come to its end, for so long after it.
-GRACE_S = 300.0
 RECORDED = ("reelmap", "ray", "torch", "torchvision", "av", "pyarrow", "numpy", "scenedetect", "s3fs")
 
 
@@ -107,24 +98,6 @@ def make_job(
     return Job(library, output, settings, bundle, listed, todo, retry_failed, from_proxies)
 
 
-def tried_again(output: str, settings_key: str) -> set[str]:
-    """The videos whose failure was the run's and not their own, in fewer than RUNS runs."""
-    failures = tables.read(output, "failures", ["video_id", "settings_key", "stage"]).to_pylist()
-    lost = {
-        row["video_id"] for row in failures if row["stage"] == LOST and row["settings_key"] == settings_key
-    }
-    if not lost:
-        return set()
-    runs = lost_in_runs(output, settings_key)
-    return {video_id for video_id in lost if runs[video_id] < RUNS}
-
-
-def lost_in_runs(output: str, settings_key: str) -> Counter[str]:
-    """In how many runs each video was lost, by the records of runs/."""
-    mine = (record for record in records(output) if record.get("settings_key") == settings_key)
-    return Counter(video_id for record in mine for video_id in record.get("lost") or ())
-
-
 def new_run_id() -> str:
     """Sorts by time, and no two runs share it."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
@@ -134,7 +107,7 @@ def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = Non
     """Does the job on the connected Ray; unless stopped, every video of `todo` ends in `videos/`.
 
     What stops it is in the outcome; what was published by then stays. With a `gate`, videos that would not
-    be done in time do not begin, and what is under way GRACE_S after its deadline is left.
+    be done in time do not begin, and what is under way long after its deadline (pipeline/overdue.py) is left.
     """
     started_at = datetime.now(UTC)
     size_bytes = pc.sum(job.todo["size_bytes"]).as_py() or 0
@@ -160,23 +133,20 @@ def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = Non
         return record(job, outcome, plan, started_at, display.read())
 
     # A run that is stopped tells Ray to stop here, not whenever the generator is collected.
-    with (
-        Display(counts, meter, console) as display,
-        closing(results),
-        Heartbeat(file, so_far),
-        overdue(gate) as over,
-    ):
+    over = threading.Event()
+    with Display(counts, meter, console) as display, closing(results), Heartbeat(file, so_far):
         try:
-            for result in results:
-                outcome.uris[result["video_id"]] = result["uri"]
-                _count(counts, result)
-                reporter.publish(result)
-                display.message(_line(counts, result), warn=result["status"] != OK)
-                if result["stage"] == LOST:  # these come last, when there is nothing left to be stopped
-                    outcome.lost[result["video_id"]] = storage.shown(result["uri"])
-                    continue
-                failed_in[result["stage"]] += result["status"] == FAILED
-                check_share(job.settings.run, failed_in, counts)
+            with overdue(gate, over):
+                for result in results:
+                    outcome.uris[result["video_id"]] = result["uri"]
+                    _count(counts, result)
+                    reporter.publish(result)
+                    display.message(_line(counts, result), warn=result["status"] != OK)
+                    if result["stage"] == LOST:  # these come last, when there is nothing left to be stopped
+                        outcome.lost[result["video_id"]] = storage.shown(result["uri"])
+                        continue
+                    failed_in[result["stage"]] += result["status"] == FAILED
+                    check_share(job.settings.run, failed_in, counts)
             outcome.state = "stopped" if gate and counts.finished < counts.total else "finished"
         except KeyboardInterrupt:
             outcome.state = "stopped" if over.is_set() else "interrupted"
@@ -192,28 +162,6 @@ def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = Non
     logs.at(logs.Place(run_id))
     logs.log.info("the run ends: %s", outcome.state, extra={"seconds": round(counts.elapsed_s, 3)})
     return outcome
-
-
-@contextmanager
-def overdue(gate: Gate | None) -> Iterator[threading.Event]:
-    """Interrupts the main thread GRACE_S after the deadline of the gate, and sets the event then."""
-    over = threading.Event()
-    if gate is None:
-        yield over
-        return
-    with interruptible() as interrupt:
-
-        def stop() -> None:
-            over.set()
-            interrupt()
-
-        timer = threading.Timer(max(0.0, gate.deadline + GRACE_S - time.time()), stop)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield over
-        finally:
-            timer.cancel()
 
 
 def check_share(settings: RunSettings, failed_in: Counter[str], counts: Counts) -> None:
@@ -340,7 +288,7 @@ def attempts(
         raise RunBroken(why)
     for video_id in late():
         del left[video_id]  # the next run begins them
-    yield from _give_up(job, publish, list(left.values()), why)
+    yield from give_up(job.output, job.settings_key, publish, list(left.values()), why)
 
 
 def _written(output: str, run_id: str, video_ids: set[str]) -> Iterator[dict[str, Any]]:
@@ -363,24 +311,6 @@ def _written(output: str, run_id: str, video_ids: set[str]) -> Iterator[dict[str
                 "reason": failure.get("reason"),
                 "reel_s": reel.get("duration_s"),
             }
-
-
-def _give_up(job: Job, publish: Publish, rows: list[dict[str, Any]], why: str) -> Iterator[dict[str, Any]]:
-    runs = lost_in_runs(job.output, job.settings_key) if rows else Counter()
-    lost = []
-    for row in rows:
-        times = runs[row["video_id"]] + 1
-        what = f"lost in run {times} of {RUNS}" if times < RUNS else f"given up, as lost in {times} runs"
-        failure = {
-            "status": FAILED,
-            "stage": LOST,
-            "reason": f"{what}: {why}",
-            "failed_at": datetime.now(UTC),
-        }
-        lost.append(row | {"failure": failure})
-    for start in range(0, len(lost), _LOST_PER_PART):
-        for batch in publish(to_table(lost[start : start + _LOST_PER_PART], LISTED)):
-            yield from batch.to_pylist()
 
 
 def in_words(error: Exception) -> str:

@@ -11,7 +11,7 @@ from jobs.cli import main
 from pipeline import again, storage, tables
 from pipeline.lease import lease
 from pipeline.ledger import read_ledger
-from pipeline.run import lost_in_runs
+from pipeline.lost import lost_in_runs
 from pipeline.state import ARCHIVE_NOTE, read_state
 from tests.pipeline.made_up import part_of, result
 from tests.pipeline.made_up import tables as made_up

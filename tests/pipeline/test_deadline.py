@@ -6,7 +6,8 @@ The flow is made up: it asks the witness for each video, as the guard of a stage
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from cluster.plan import Plan
-from pipeline import run, storage, tables
+from pipeline import overdue, run, storage, tables
 from pipeline.config import Settings
 from pipeline.gate import Gate
 from pipeline.library import list_library
@@ -147,11 +148,59 @@ def test_what_is_under_way_long_after_the_deadline_is_left(
         yield {}
 
     monkeypatch.setattr(run, "attempts", endless)
-    monkeypatch.setattr(run, "GRACE_S", 0.2)
+    monkeypatch.setattr(overdue, "GRACE_S", 0.2)
     began = time.monotonic()
     outcome = run.run(job, "r", plan(), make_console(), gate_of(job, dict.fromkeys("abcd", 10.0), 0.2))
     assert time.monotonic() - began < 30
     assert (outcome.state, outcome.error) == ("stopped", None)
+
+
+def test_a_run_that_has_just_ended_is_not_interrupted(
+    job: Job, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Display):
+        def __init__(self, *_: object) -> None:
+            self.read = self.slowly
+
+        @staticmethod
+        def slowly() -> Totals:
+            if threading.current_thread() is threading.main_thread():
+                time.sleep(2.0)
+            return Totals()
+
+    def nothing(*_: object) -> Iterator[dict]:
+        yield from ()
+
+    monkeypatch.setattr(run, "Display", Slow)
+    monkeypatch.setattr(run, "attempts", nothing)
+    monkeypatch.setattr(overdue, "GRACE_S", 1.0)
+    outcome = run.run(job, "r", plan(), make_console(), gate_of(job, dict.fromkeys("abcd", 10.0), 0.0))
+    assert (outcome.state, record_of(job, outcome)["state"]) == ("stopped", "stopped")
+
+
+def test_an_interruption_that_is_on_its_way_comes_before_the_end(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = overdue.interruptible
+
+    @contextmanager
+    def slowly() -> Iterator[Callable[[], None]]:
+        with real() as interrupt:
+
+            def late() -> None:
+                time.sleep(0.3)
+                interrupt()
+
+            yield late
+
+    monkeypatch.setattr(overdue, "interruptible", slowly)
+    monkeypatch.setattr(overdue, "GRACE_S", 0.0)
+    over = threading.Event()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        overdue.overdue(gate_of(job, dict.fromkeys("abcd", 1.0), 0.0), over),
+    ):
+        assert over.wait(20)
 
 
 def test_the_actor_of_the_witness_keeps_the_gate(ray_local: None) -> None:

@@ -26,10 +26,13 @@ from pipeline.config import Settings
 from pipeline.lease import Busy
 from pipeline.lease import lease as real_lease
 from pipeline.library import list_library
+from pipeline.lost import RUNS
 from pipeline.progress import Totals
 from pipeline.publish import Publish
 from stages.nn.weights import open_bundle
 from stages.s3 import Store
+from tests.pipeline.made_up import result as made_result
+from tests.pipeline.made_up import tables as made_up
 
 NAMES = ("a.mp4", "b.mp4", "c.mp4")
 
@@ -186,7 +189,7 @@ def test_suspects_come_last_and_alone(flow: Flow, options: Options) -> None:
 def test_lost_video_is_tried_by_the_next_runs_but_not_for_ever(
     flow: Flow, options: Options, capfd: pytest.CaptureFixture
 ) -> None:
-    for number in range(run.RUNS):
+    for number in range(RUNS):
         flow.script, flow.planned = [Attempt("a.mp4", "c.mp4")], []
         assert highlights(options) == SOME_FAILED
         assert "lost 1 of " in capfd.readouterr().err
@@ -213,6 +216,22 @@ def test_lost_video_that_comes_out_later_is_done(flow: Flow, options: Options) -
     flow.script = [Attempt("b.mp4")]
     assert highlights(options) == DONE
     assert published(options) == dict.fromkeys(NAMES, "dropped")
+
+
+def test_lost_video_keeps_the_good_result_of_an_earlier_run(flow: Flow, options: Options) -> None:
+    listed = {Path(row["uri"]).name: row for row in list_library(options.library).to_pylist()}
+    video_id = listed["b.mp4"]["video_id"]
+    made = made_up(made_result(video_id, "older settings", uri=listed["b.mp4"]["uri"]))
+    tables.write_part(options.output, tables.part_name([video_id], "older settings"), made)
+    before = tables.read(options.output, "clips")
+    for _ in range(2):  # it is due again, as its result is outdated
+        flow.script, flow.planned = [Attempt("a.mp4", "c.mp4")], []
+        assert highlights(options) == SOME_FAILED
+        assert flow.planned[-1] == {"b.mp4"}
+        assert published(options) == {"a.mp4": "dropped", "b.mp4": "ok", "c.mp4": "dropped"}
+        assert list(records(options)[-1]["lost"]) == [video_id]
+        assert records(options)[-1]["counts"]["failed"] == 1
+        assert tables.read(options.output, "clips").equals(before)
 
 
 def test_flow_that_cannot_start_blames_no_video(
