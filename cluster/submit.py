@@ -225,25 +225,28 @@ def follow(client: JobSubmissionClient, submission_id: str, write: Callable[[str
     while True:
         try:
             job = details(client, submission_id)
-            written, reached = asyncio.run(_tail(client, submission_id, write, written)), time.monotonic()
+            written = asyncio.run(_tail(client, submission_id, write, written))
             if job.status.is_terminal():  # before the log was read to its end
                 return job
+            reached = time.monotonic()
             time.sleep(POLL_S)
-        except (SubmitError, _Broken) as error:
-            if isinstance(error, _Broken):
-                written = error.written
-            elif not isinstance(error.__cause__, (ConnectionError, requests.exceptions.ConnectionError)):
+        except _Broken as error:
+            # Of a head that had answered just before: a log that comes for hours is cut in the end.
+            written, reached = error.written, time.monotonic()
+            time.sleep(AGAIN_S)
+        except SubmitError as error:
+            if not isinstance(error.__cause__, (ConnectionError, requests.exceptions.ConnectionError)):
                 raise
             if time.monotonic() - reached > AWAY_S:
                 raise
             time.sleep(AGAIN_S)
 
 
-class _Broken(SubmitError):
+class _Broken(Exception):
     """The connection that the log comes over was cut; so much of it was written."""
 
     def __init__(self, written: int):
-        super().__init__("the log cannot be followed any longer: the head is out of reach")
+        super().__init__(written)
         self.written = written
 
 

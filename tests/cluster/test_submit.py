@@ -1,5 +1,6 @@
 """Jobs on a cluster: what is refused before anything is sent, how a job is followed, and how it ends here."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import requests
 from ray.job_submission import JobStatus
 
 from cluster import submit
@@ -162,10 +164,36 @@ def test_every_line_is_shown_once_whatever_happens_to_the_connection(lengths: tu
     assert job.status == JobStatus.SUCCEEDED
 
 
-def test_a_head_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_was_followed_for_long_and_is_cut_goes_on_while_the_head_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(submit, "AWAY_S", 0.05)
-    with pytest.raises(SubmitError, match="out of reach"):
-        follow(Head(*[3] * 1000), "reelmap-x", lambda _: None)
+    head = Head(5, 9, None)
+
+    async def slow(_: str) -> AsyncIterator[str]:
+        await asyncio.sleep(0.1)
+        async for text in Head.tail_job_logs(head, _):
+            yield text
+
+    monkeypatch.setattr(head, "tail_job_logs", slow)
+    assert follow(head, "reelmap-x", lambda _: None).status == JobStatus.SUCCEEDED
+
+
+def test_a_head_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "AWAY_S", 0.2)
+    head, asked = Head(3), []
+
+    def gone(_: str) -> SimpleNamespace:
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            return ended(JobStatus.RUNNING)
+        raise requests.exceptions.ConnectionError("nobody listens")
+
+    monkeypatch.setattr(head, "get_job_info", gone)
+    with pytest.raises(SubmitError, match="no Jobs API answers"):
+        follow(head, "reelmap-x", lambda _: None)
+    assert asked[-1] - asked[0] > submit.AWAY_S
+    assert len(asked) > 2
 
 
 def command(cluster: raylets.Cluster, *arguments: str, **env: str) -> subprocess.Popen:
