@@ -227,7 +227,8 @@ def run_some(
     if night.deadline:
         seconds = {row["video_id"]: row["seconds"] for row in rows}
         gate = Gate(seconds, night.deadline.timestamp(), speed)
-        if not any(gate.fits(length_s) for length_s in seconds.values()):
+        # Without earlier runs the plan tells what can be done, and there is none before Ray has started.
+        if time_s <= 0 or (speed and not any(gate.fits(length_s) for length_s in seconds.values())):
             say(f"none of {several(len(due), 'video')} would be done in the {clock(time_s)} that are left")
             return None, LEFT
     todo = pa.Table.from_pylist([{name: row[name] for name in night.listed.column_names} for row in rows])

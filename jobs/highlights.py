@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cluster.connect import connection
 from cluster.preflight import ClusterUnfit
-from jobs.plan import footage_of, plan_job, show_plan
+from jobs.plan import expected_speed, footage_of, plan_job, show_plan
 from jobs.preflight import preflight
 from pipeline import again, redact, storage, tables
 from pipeline.config import Settings, load_settings
@@ -139,7 +139,10 @@ def process(
     with ExitStack() as stack:
         with starting(RayError, RuntimeError):  # Ray of another version is a RuntimeError
             stack.enter_context(connection(address))
-            plan = plan_job(job, address).plan
+            planned = plan_job(job, address)
+            plan = planned.plan
+            if gate:
+                gate.expect(expected_speed(planned, job))
             for remark in preflight(job, plan, address):
                 console.print(remark, highlight=False, markup=False, soft_wrap=True)
         return run(job, run_id, plan, console, gate)

@@ -43,6 +43,15 @@ def plan_job(job: Job, address: str | None) -> Planned:
     return Planned(plan, resources, speeds, source, videos, footage_s)
 
 
+def expected_speed(planned: Planned, job: Job) -> float:
+    """Seconds of footage per second, once all stages have work."""
+    pools = job.settings.pools
+    found = forecast(
+        planned.plan, planned.resources, planned.speeds, planned.videos, pools, planned.footage_s
+    )
+    return found.hours_per_hour
+
+
 def show_plan(job: Job, address: str | None, console: Console, say: Say) -> None:
     planned = plan_job(job, address)
     has, plan = planned.resources, planned.plan

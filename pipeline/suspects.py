@@ -57,7 +57,11 @@ class Suspects:
             self.gate.finish(video_id)
 
     def late(self) -> set[str]:
-        return self.gate.late if self.gate else set()
+        return set(self.gate.late) if self.gate else set()
+
+    def reconsider(self) -> None:
+        if self.gate:
+            self.gate.reconsider()
 
     def try_alone(self) -> None:
         """From now on only suspects run; what they have lost so far is forgiven."""
@@ -84,9 +88,17 @@ class Witness:
     def finish(self, video_id: str) -> None:
         self.actor.finish.remote(video_id)
 
-    def late(self, among: Iterable[str]) -> set[str]:
-        """Those of the videos that could not begin as they would not have been done in time."""
-        return self._ask(self.actor.late.remote(), set()).intersection(among)
+    def late(self, among: Iterable[str]) -> set[str] | None:
+        """Those of the videos that could not begin as they would not have been done in time.
+
+        None where that cannot be known.
+        """
+        late = self._ask(self.actor.late.remote(), None)
+        return None if late is None else late.intersection(among)
+
+    def reconsider(self) -> None:
+        """Between two attempts: what was late may ask again if the run is faster than was thought."""
+        self.actor.reconsider.remote()
 
     def try_alone(self) -> None:
         self._ask(self.actor.try_alone.remote(), None)

@@ -218,6 +218,15 @@ def test_no_run_is_started_for_what_cannot_be_done_in_time(process: Process, nig
     assert (code, "is past" in said) == (COULD_NOT_START, True)
 
 
+def test_without_earlier_runs_a_night_begins_whatever_the_videos_are_long(
+    process: Process, night: Night
+) -> None:
+    with (night.library / "a.mp4").open("ab") as file:
+        file.truncate(10_000_000_000)  # ten thousand seconds, by its size
+    assert night.run("--max-hours", "0.1", "--set", "library.include=[a.mp4]")[0] == DONE
+    assert process.planned == [["a.mp4"]]
+
+
 def test_a_second_run_ends_with_a_code_of_its_own(
     process: Process, night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,8 +14,10 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
+from ray.exceptions import GetTimeoutError
 
 from cluster.plan import Plan
+from pipeline import gate as gate_module
 from pipeline import overdue, run, storage, tables
 from pipeline.config import Settings
 from pipeline.gate import Gate
@@ -37,8 +39,11 @@ class Here:
     def suspects(self, among: object) -> set[str]:
         return self.here.set_aside().intersection(among)
 
-    def late(self, among: object) -> set[str]:
+    def late(self, among: object) -> set[str] | None:
         return self.here.late().intersection(among)
+
+    def reconsider(self) -> None:
+        self.here.reconsider()
 
 
 class Display:
@@ -133,6 +138,48 @@ def test_what_would_not_be_done_is_left_without_a_row(job: Job, asked: list[list
     assert sorted(Path(row["uri"]).stem for row in rows) == ["a", "c"]
     assert record_of(job, outcome)["state"] == "stopped"
     assert record_of(job, outcome)["finished_at"]
+
+
+def test_a_run_that_is_faster_than_was_thought_begins_what_was_late(
+    job: Job, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.time()]
+
+    def clock() -> float:
+        now[0] += 0.1
+        return now[0]
+
+    monkeypatch.setattr(gate_module, "time", SimpleNamespace(time=clock))
+    names = {row["video_id"]: Path(row["uri"]).stem for row in job.listed.to_pylist()}
+    lengths = {"a": 1100.0, "b": 500.0, "c": 500.0, "d": 99000.0}
+    gate = Gate({video_id: lengths[name] for video_id, name in names.items()}, now[0] + 1000.0)
+    outcome = run.run(job, "r", plan(), make_console(), gate)
+    assert asked == [["a", "b", "c", "d"], ["a"]]
+    assert (outcome.state, outcome.counts.finished, outcome.lost) == ("stopped", 3, {})
+
+
+def test_where_nobody_knows_what_is_late_nothing_is_called_lost(
+    job: Job, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Here, "late", lambda *_: None)
+    gate = gate_of(job, {"a": 10.0, "b": 5000.0, "c": 10.0, "d": 5000.0}, 1000.0)
+    outcome = run.run(job, "r", plan(), make_console(), gate)
+    assert (outcome.state, outcome.counts.failed, outcome.lost) == ("stopped", 0, {})
+    rows = tables.read(job.output, "videos", ["uri"]).to_pylist()
+    assert sorted(Path(row["uri"]).stem for row in rows) == ["a", "c"]
+
+
+def test_a_witness_that_does_not_answer_does_not_say_that_nothing_is_late() -> None:
+    class Silent:
+        def __init__(self) -> None:
+            self.late = SimpleNamespace(remote=lambda: "never")
+
+    def silent(*_: object, **__: object) -> None:
+        raise GetTimeoutError("60 s")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("pipeline.suspects.ray.get", silent)
+        assert Witness(Silent()).late({"a"}) is None
 
 
 def test_a_run_that_is_done_in_time_has_finished(job: Job, asked: list[list[str]]) -> None:
