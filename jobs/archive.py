@@ -36,7 +36,7 @@ from pipeline.budget import deadline, fitting, ordered
 from pipeline.forget import forget
 from pipeline.gate import Gate
 from pipeline.lease import Busy, Lost, lease
-from pipeline.library import LibraryError, filter_of, list_library
+from pipeline.library import LibraryError, filter_of, look_through
 from pipeline.lost import tried_again
 from pipeline.progress import make_console
 from pipeline.records import records, speed_of
@@ -69,6 +69,7 @@ class Night:
     bundle: Bundle
     listed: pa.Table
     deadline: datetime | None  # UTC
+    skipped: tuple[str, ...] = ()  # folders and files of the source that could not be looked at
 
     @property
     def settings_key(self) -> str:
@@ -82,7 +83,12 @@ class Night:
         if pc.any(pc.equal(results["status"], FAILED)).as_py():
             asked |= tried_again(output, settings_key)
         library = self.file.settings.library
-        wanted = filter_of(library) if library.limit is None else None
+        passes = filter_of(library)
+
+        def there(path: str) -> bool:
+            return passes(path) and not any(f"{path}/".startswith(f"{step}/") for step in self.skipped)
+
+        wanted = there if library.limit is None else None
         return compare(self.listed, results, settings_key, asked, self.file.source, wanted)
 
     def due(self, backlog: Backlog) -> list[Row]:
@@ -94,10 +100,10 @@ class Night:
         archive = self.file.archive
         if archive.deleted == "keep" or not backlog.gone:
             return backlog.superseded
-        share = len(backlog.gone) / (len(backlog.gone) + backlog.listed)
+        share = len(backlog.gone) / backlog.known
         if not backlog.listed or share > archive.max_deleted_share:
             raise CannotStart(
-                f"{len(backlog.gone)} sources are gone and {several(backlog.listed, 'video')} there: is "
+                f"the sources of {len(backlog.gone)} of {several(backlog.known, 'result')} are gone: is "
                 f"{storage.shown(self.file.source)} mounted? If it is, set archive.deleted to keep, or have "
                 f"them removed by --set archive.max_deleted_share=1"
             )
@@ -160,8 +166,8 @@ def prepare(options: Options) -> Night:
         raise LibraryError("output is the source itself: give a folder of its own")
     bundle = open_models(file.settings.bundle)
     ends = deadline(file.archive, datetime.now(UTC))
-    listed = list_library(file.source, file.settings.library, output=file.output)
-    return Night(file, bundle, listed, ends)
+    listed, skipped = look_through(file.source, file.settings.library, output=file.output)
+    return Night(file, bundle, listed, ends, skipped)
 
 
 def found(night: Night, backlog: Backlog, speed: float | None) -> list[str]:
@@ -176,6 +182,12 @@ def found(night: Night, backlog: Backlog, speed: float | None) -> list[str]:
         takes = f", about {hours(seconds / speed)} at the speed of earlier runs" if speed else ""
         redone = "are" if night.file.archive.reprocess else "are kept; with --reprocess they are"
         lines.append(f"those {len(backlog.outdated)} ({hours(seconds)} of footage{takes}) {redone} made anew")
+    if night.skipped:
+        some = ", ".join(night.skipped[:3]) + ", ..." * (len(night.skipped) > 3)
+        lines.append(
+            f"{several(len(night.skipped), 'place')} of the source cannot be read: results from there stay "
+            f"({some})"
+        )
     if backlog.gone:
         what = "removed" if night.file.archive.deleted == "remove" else "kept (archive.deleted: keep)"
         lines.append(f"{several(len(backlog.gone), 'source')} gone: their results are {what}")

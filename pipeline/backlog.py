@@ -33,6 +33,7 @@ class Backlog:
     outdated: list[Row]  # fine, but made with other settings or weights
     superseded: set[str]  # results of an older version of a file whose listed version has come out well
     gone: dict[str, str]  # video_id -> uri of results whose source is not there any more
+    known: int  # results of this source, of those that pass the filters
 
     @property
     def due(self) -> list[Row]:
@@ -68,17 +69,19 @@ def compare(
         kinds[kind].append(row | {"seconds": seconds})
         if result and result["status"] == OK:
             well.add(row["video_id"])
-    superseded, gone = set(), {}
+    superseded, gone, known = set(), {}, 0
     for row in rows:
         version = there.get(row["uri"])
+        path = below(without_login(source), row["uri"])
+        mine = path is not None and wanted is not None and wanted(path)
+        known += mine
         if version is None:
-            path = below(without_login(source), row["uri"])
-            if path is not None and wanted and wanted(path):
+            if mine:
                 gone[row["video_id"]] = row["uri"]
         elif version != row["video_id"] and version in well:
             superseded.add(row["video_id"])
     done = kinds.pop("done")
-    return Backlog(len(listed), len(done), **kinds, superseded=superseded, gone=gone)
+    return Backlog(len(listed), len(done), **kinds, superseded=superseded, gone=gone, known=known)
 
 
 def kind_of(result: Row | None, settings_key: str, again: set[str], known_uri: bool) -> str:

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -65,6 +66,11 @@ class LibraryError(Exception):
     """The library cannot be listed; the message says why, in words for the operator."""
 
 
+class Listing(NamedTuple):
+    videos: pa.Table
+    skipped: tuple[str, ...]  # what could not be looked at, below the library: nothing is known of it
+
+
 class Entry(NamedTuple):
     path: str  # below the library
     uri: str
@@ -77,7 +83,14 @@ class Entry(NamedTuple):
 def list_library(
     uri: str, settings: LibrarySettings = LibrarySettings(), output: str | None = None
 ) -> pa.Table:
-    """The videos below `uri`, or the one file that `uri` names, sorted by URI.
+    """The videos below `uri`, see `look_through`; what could not be looked at is left out."""
+    return look_through(uri, settings, output).videos
+
+
+def look_through(
+    uri: str, settings: LibrarySettings = LibrarySettings(), output: str | None = None
+) -> Listing:
+    """The videos below `uri`, or the one file that `uri` names, sorted by URI; and what was skipped.
 
     Reels that were made before, under `output`/media/, are no videos of the library.
     Hidden files and folders are skipped, symbolic links are followed once. An empty table means that
@@ -85,11 +98,12 @@ def list_library(
     """
     uri = absolute(uri)
     wanted = filter_of(settings)
+    skipped: list[str] = []
     reels = absolute(output) + "/media/" if output else None
     try:
         entries = [
             entry
-            for entry in _entries(uri)
+            for entry in _entries(uri, skipped)
             if (not entry.path or wanted(entry.path)) and not (reels and entry.uri.startswith(reels))
         ]
     except (OSError, ValueError, ImportError, BotoCoreError, ClientError) as error:
@@ -105,7 +119,7 @@ def list_library(
         }
         for entry in entries[: settings.limit]
     ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return Listing(pa.Table.from_pylist(rows, schema=SCHEMA), tuple(skipped))
 
 
 def video_id(uri: str, version: str | int | None, size_bytes: int) -> str:
@@ -143,17 +157,17 @@ def _glob(pattern: str) -> Callable[[str], bool]:
     return lambda path: expression.match(path.rsplit("/", 1)[-1]) is not None
 
 
-def _entries(uri: str) -> Iterable[Entry]:
+def _entries(uri: str, skipped: list[str]) -> Iterable[Entry]:
     protocol = protocol_of(uri)
     filesystem, path = open_filesystem(uri)
     if protocol == "file":
-        return _local(Path(path))
+        return _local(Path(path), skipped)
     if protocol in S3_PROTOCOLS:
         return _s3(filesystem, path)
     return _other(filesystem, protocol, path)
 
 
-def _local(root: Path) -> Iterator[Entry]:
+def _local(root: Path, skipped: list[str]) -> Iterator[Entry]:
     if root.is_file():
         yield _local_entry("", str(root), root.stat())
         return
@@ -170,16 +184,24 @@ def _local(root: Path) -> Iterator[Entry]:
             if folder == root:
                 raise
             log.warning("skipped the folder %s: %s", shown(str(folder)), reason(error))
+            skipped.append(below.rstrip("/"))
             continue
         deeper = []
         for child in children:
             path = below + child.name
             if not _is_text(path):
                 log.warning("skipped %r: its name is not valid UTF-8", os.fsencode(child.path))
-            elif child.is_dir() and not child.name.startswith("."):
+                continue
+            try:
+                status = child.stat()
+            except OSError as error:  # a link to what is away, or not to be looked at
+                log.warning("skipped %s: %s", shown(child.path), reason(error))
+                skipped.append(path)
+                continue
+            if stat.S_ISDIR(status.st_mode) and not child.name.startswith("."):
                 deeper.append((Path(child.path), path + "/"))
-            elif child.is_file():  # not a broken link, a pipe or a device
-                yield _local_entry(path, child.path, child.stat())
+            elif stat.S_ISREG(status.st_mode):  # not a pipe or a device
+                yield _local_entry(path, child.path, status)
         folders.extend(reversed(deeper))
 
 

@@ -1,6 +1,5 @@
 """One run: list - done -> plan -> flow -> publish, again for what was lost, then the record in runs/."""
 
-import json
 import platform
 import secrets
 import threading
@@ -134,7 +133,8 @@ def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = Non
 
     # A run that is stopped tells Ray to stop here, not whenever the generator is collected.
     over = threading.Event()
-    with Display(counts, meter, console) as display, closing(results), Heartbeat(file, so_far):
+    beat = Heartbeat(file, so_far)
+    with Display(counts, meter, console) as display, closing(results), beat:
         try:
             with overdue(gate, over):
                 for result in results:
@@ -154,8 +154,7 @@ def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = Non
             outcome.fail(error)
         totals = display.read()
     try:
-        final = record(job, outcome, plan, started_at, totals)
-        storage.write_bytes(file, json.dumps(final, indent=1).encode())
+        beat.end(record(job, outcome, plan, started_at, totals))
     except storage.StorageError as error:
         if not outcome.error:
             outcome.fail(error)

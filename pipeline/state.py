@@ -91,8 +91,7 @@ class State:
 
 def read_state(output: str, now: datetime) -> State:
     """Raises StorageError. `now` is aware of its zone."""
-    held = holder(output)
-    known = list(records(output, RUNS))
+    held, known = _runs(output)
     results = tables.current(output, ("duration_s",))
     latest = known[-1].get("settings_key") if known else None
     return State(
@@ -104,6 +103,22 @@ def read_state(output: str, now: datetime) -> State:
         speed=speed_of(known, str(latest)),
         archive=_archive(output),
     )
+
+
+def _runs(output: str) -> tuple[Holder | None, list[dict[str, Any]]]:
+    """The lease and the latest records, as of one moment as far as runs that are on go.
+
+    A run may begin or end between the two looks: without its lease it has died only if a second look says so.
+    """
+    suspected: set[str] = set()
+    while True:
+        held = holder(output)
+        known = list(records(output, RUNS))
+        on = {str(record.get("run_id")) for record in known if record.get("state") == RUNNING}
+        unheld = on - {held.run_id} if held else on
+        if unheld <= suspected:
+            return held, known
+        suspected |= unheld
 
 
 def by_settings(results: pa.Table) -> list[Settled]:

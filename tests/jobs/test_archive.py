@@ -3,6 +3,7 @@
 The run itself is made up: it publishes what it is given.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -190,6 +191,41 @@ def test_a_disk_that_is_not_mounted_removes_nothing(process: Process, night: Nig
     assert (code, "mounted?" in said) == (COULD_NOT_START, True)
     night.write("c.mp4", 3)
     assert night.run("--set", "archive.deleted=remove")[0] == COULD_NOT_START
+    assert night.media() == 3
+
+
+def test_what_cannot_be_read_tonight_is_not_gone(
+    process: Process, night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (night.library / "deep").mkdir()
+    night.write("deep/d.mp4", 4)
+    away = night.library.parent / "elsewhere.mp4"
+    away.write_text("elsewhere")
+    (night.library / "link.mp4").symlink_to(away)
+    night.run()
+    assert night.media() == 5
+    away.unlink()
+    real = os.scandir
+
+    def stale(folder: Path) -> Iterator[os.DirEntry]:
+        if Path(folder).name == "deep":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(folder)
+
+    monkeypatch.setattr("pipeline.library.os.scandir", stale)
+    (night.library / "a.mp4").unlink()
+    code, said = night.run("--set", "archive.deleted=remove")
+    assert (code, night.media(), night.note()["gone"]) == (DONE, 4, 0)
+    assert "2 places of the source cannot be read: results from there stay (link.mp4, deep)" in said
+
+
+def test_new_files_do_not_outweigh_results_that_are_gone(process: Process, night: Night) -> None:
+    night.run()
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (night.library / name).unlink()
+        night.write(f"other-{name}", 9)
+    code, said = night.run("--set", "archive.deleted=remove")
+    assert (code, "of 3 of 3 results are gone" in said) == (COULD_NOT_START, True)
     assert night.media() == 3
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from jobs.cli import main
 from pipeline import again, storage, tables
-from pipeline.lease import lease
+from pipeline.lease import Holder, holder, lease
 from pipeline.ledger import read_ledger
 from pipeline.lost import lost_in_runs
 from pipeline.state import ARCHIVE_NOTE, read_state
@@ -92,6 +92,25 @@ def test_a_run_without_its_lease_has_died(output: str) -> None:
         state = read_state(output, NOW)
     assert ([run.state for run in state.runs], state.running) == (["died"], None)
     assert "died: 3 ok" in said(output)
+
+
+@pytest.mark.parametrize(("then", "state"), [("running", "running"), ("finished", "finished")])
+def test_a_run_that_begins_or_ends_between_two_looks_has_not_died(
+    then: str, state: str, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lease(output, "r2"):
+        write_record(output, "r2", state="running")
+        looks: list[Holder | None] = []
+
+        def late(output: str) -> Holder | None:
+            if not looks:
+                looks.append(None)
+                return None  # it holds nothing yet
+            write_record(output, "r2", state=then)
+            return holder(output) if then == "running" else None
+
+        monkeypatch.setattr("pipeline.state.holder", late)
+        assert [run.state for run in read_state(output, NOW).runs] == [state]
 
 
 def test_a_holder_that_was_killed_here_is_dead(output: str) -> None:

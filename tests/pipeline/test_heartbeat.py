@@ -43,6 +43,27 @@ def test_a_slow_last_beat_does_not_come_after_the_end(
     assert len(done) == 1
 
 
+def test_the_end_waits_for_no_store_that_hangs_and_its_record_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, answers, real = threading.Event(), threading.Event(), storage.write_bytes
+
+    def hangs(uri: str, data: bytes) -> None:
+        if json.loads(data)["state"] == "running":
+            begun.set()
+            assert answers.wait(60)
+        real(uri, data)
+
+    monkeypatch.setattr(heartbeat.storage, "write_bytes", hangs)
+    monkeypatch.setattr(heartbeat, "PATIENCE_S", 0.1)
+    with Heartbeat(f"{tmp_path}/r.json", lambda: {"state": "running"}) as beat:
+        assert begun.wait(20)
+    beat.end({"state": "interrupted"})
+    answers.set()
+    beat._thread.join(20)
+    assert json.loads((tmp_path / "r.json").read_text()) == {"state": "interrupted"}
+
+
 def test_a_store_that_is_away_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = threading.Semaphore(0)
 
