@@ -212,11 +212,11 @@ def command(cluster: raylets.Cluster, *arguments: str, **env: str) -> subprocess
 def test_a_submitted_job_publishes_all_though_a_raylet_dies_half_way(
     where: str, s3: object, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    videos, secret = 10, s3.env["AWS_SECRET_ACCESS_KEY"]
+    videos, secret = 6, s3.env["AWS_SECRET_ACCESS_KEY"]
     auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     with ExitStack() as stack:
         if where == "loopback":
-            cluster = stack.enter_context(raylets.serve(workers=2, env=s3.env | auth))
+            cluster = stack.enter_context(raylets.serve(workers=2, cpus=2, head_cpus=2, env=s3.env | auth))
         else:
             if why := namespaces.why_not():
                 pytest.skip(why)
@@ -226,9 +226,9 @@ def test_a_submitted_job_publishes_all_though_a_raylet_dies_half_way(
             Store.clear_instance_cache()
             s3.env["AWS_ENDPOINT_URL"] = endpoint
             s3.client().create_bucket(Bucket=s3.name)
-            cluster = stack.enter_context(raylets.head(ours, 4, s3.env | auth))
+            cluster = stack.enter_context(raylets.head(ours, 2, s3.env | auth))
             for number, machine in enumerate(machines, 1):
-                raylets.start_worker(cluster, f"worker{number}", machine.ip, 4, machine.prefix)
+                raylets.start_worker(cluster, f"worker{number}", machine.ip, 2, machine.prefix)
         for number in range(videos):
             file = make_video(tmp_path / f"{number}.mp4", seconds=5, shots=2).path
             s3.client().upload_file(str(file), s3.name, f"in/{number}.mp4")
