@@ -7,19 +7,44 @@ a schedule that knows how to wait for it does so all the same.
 import re
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from jobs.job_file import PLACES, load_job_file
+from pipeline import storage
+from pipeline.budget import deadline
 from stages.filesystem import protocol_of
 
 LEFT = 3  # exit code of `reelmap archive` when some videos are left for the next time
 NAME = "reelmap-archive"
 CONFIG_MOUNT = "/etc/reelmap"
+# Of a pod. Ray keeps its objects in /dev/shm, of which a container has 64 MiB unless it is told otherwise;
+# what is in there counts as memory. Reels are made in /tmp, and what Ray cannot hold goes there.
+CPUS, MEMORY_GIB, SHARED_GIB, DISK_GIB = 8, 16, 4, 40
 
 
 class ScheduleError(ValueError):
     """It cannot be scheduled like that; the message says what to change."""
+
+
+def check(config: str, assignments: tuple[str, ...], flags: dict[str, Any]) -> None:
+    """Raises ScheduleError for what would fail every night: a job that is wrong, or a time that is past."""
+    try:
+        deadline(load_job_file(config, assignments, flags).archive, datetime.now(UTC))
+    except (ValueError, storage.StorageError) as error:
+        raise ScheduleError(str(error)) from error
+
+
+def rooted(assignments: tuple[str, ...]) -> tuple[str, ...]:
+    """Places given with --set start at the current folder, and a scheduler has another one."""
+    pairs = (assignment.partition("=") for assignment in assignments)
+    return tuple(
+        f"{name}={storage.absolute(value)}" if name in PLACES and value else name + sign + value
+        for name, sign, value in pairs
+    )
 
 
 def schedule(config: str, arguments: tuple[str, ...], at: str, kind: str, image: str | None) -> str:
@@ -94,7 +119,7 @@ def _systemd_word(word: str) -> str:
 
 def kubernetes(config: str, arguments: tuple[str, ...], hour: int, minute: int, image: str) -> str:
     """A CronJob of batch/v1. A config that is a local file comes from a ConfigMap of the same name."""
-    container = {
+    container: dict[str, Any] = {
         "name": NAME,
         "image": image,
         "command": ["reelmap", "archive"],
@@ -104,17 +129,33 @@ def kubernetes(config: str, arguments: tuple[str, ...], hour: int, minute: int, 
             "runAsNonRoot": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "resources": {"requests": {"cpu": "2", "memory": "8Gi"}, "limits": {"memory": "16Gi"}},
+        "resources": {
+            "requests": {"cpu": "2", "memory": "8Gi", "ephemeral-storage": "10Gi"},
+            "limits": {"cpu": str(CPUS), "memory": f"{MEMORY_GIB}Gi"},
+        },
+        "volumeMounts": [
+            {"name": "shared-memory", "mountPath": "/dev/shm"},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
     }
-    pod = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 120, "containers": [container]}
+    volumes: list[dict[str, Any]] = [
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHARED_GIB}Gi"}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": f"{DISK_GIB}Gi"}},
+    ]
+    pod = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 120,
+        "containers": [container],
+        "volumes": volumes,
+    }
     notes = [
         "# Keys of the store: give the pod a service account or a Secret; none are written here.",
         f"# Exit code {LEFT} (videos are left for the next night) shows as a failed job.",
     ]
     if protocol_of(config) == "file":
         container["args"] = [f"{CONFIG_MOUNT}/config.yaml", *map(_plain, arguments)]
-        container["volumeMounts"] = [{"name": "config", "mountPath": CONFIG_MOUNT, "readOnly": True}]
-        pod["volumes"] = [{"name": "config", "configMap": {"name": NAME}}]
+        container["volumeMounts"].append({"name": "config", "mountPath": CONFIG_MOUNT, "readOnly": True})
+        volumes.append({"name": "config", "configMap": {"name": NAME}})
         file = shlex.quote(f"--from-file=config.yaml={Path(config).absolute()}")
         notes.insert(0, f"# kubectl create configmap {NAME} {file}")
     manifest = {

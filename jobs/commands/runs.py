@@ -153,18 +153,6 @@ def archive(
     Exit code: 0 all done, 1 some failed, 2 could not start, 3 some are left for the next time (deadline or
     budget), 4 another run is on.
     """
-    if install_cron:
-        from jobs.schedule import ScheduleError, schedule
-
-        given = {"until": until, "max-hours": max_hours, "max-videos": max_videos, "order": order}
-        given |= {"address": address}
-        arguments = [f"--{name}={value}" for name, value in given.items() if value is not None]
-        arguments += ["--reprocess"] * reprocess + [f"--set={assignment}" for assignment in assignments]
-        try:
-            click.echo(schedule(config, tuple(arguments), at, kind, image), nl=False)
-        except ScheduleError as error:
-            raise click.UsageError(str(error)) from error
-        return
     places = {
         "archive.until": until,
         "archive.max_hours": max_hours,
@@ -173,6 +161,20 @@ def archive(
         "archive.reprocess": reprocess or None,
     }
     flags = tuple((place, value) for place, value in places.items() if value is not None)
+    if install_cron:
+        from jobs.schedule import ScheduleError, check, rooted, schedule
+
+        assignments = rooted(assignments)
+        given = {"until": until, "max-hours": max_hours, "max-videos": max_videos, "order": order}
+        given |= {"address": address}
+        arguments = [f"--{name}={value}" for name, value in given.items() if value is not None]
+        arguments += ["--reprocess"] * reprocess + [f"--set={assignment}" for assignment in assignments]
+        try:
+            check(config, assignments, dict(flags))
+            click.echo(schedule(config, tuple(arguments), at, kind, image), nl=False)
+        except ScheduleError as error:
+            raise click.UsageError(str(error)) from error
+        return
 
     from jobs.archive import Options
     from jobs.archive import archive as job

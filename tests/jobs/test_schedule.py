@@ -88,7 +88,26 @@ def test_cron_job_has_the_fields_of_its_schema() -> None:
     assert container["image"] == "registry/reelmap:1"
     assert container["args"] == ["s3://b/jobs/$$(X).yaml", "--max-hours=4"]
     assert container["securityContext"]["runAsNonRoot"] is True
-    assert "volumes" not in pod
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/dev/shm", "/tmp"}
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }
+
+
+def test_cron_job_has_room_for_a_local_ray() -> None:
+    text = schedule("s3://b/night.yaml", (), "01:00", "kubernetes", "reelmap")
+    pod = yaml.safe_load(text)["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    where = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    kinds = {volume["name"]: volume["emptyDir"] for volume in pod["volumes"]}
+    assert kinds[where["/dev/shm"]]["medium"] == "Memory"
+    shared, memory = (
+        int(text.removesuffix("Gi"))
+        for text in (kinds[where["/dev/shm"]]["sizeLimit"], container["resources"]["limits"]["memory"])
+    )
+    assert 1 <= shared <= memory / 2
+    assert "medium" not in kinds[where["/tmp"]]
+    assert int(container["resources"]["limits"]["cpu"]) >= int(container["resources"]["requests"]["cpu"])
 
 
 @pytest.mark.parametrize("path", ODD)
@@ -97,8 +116,9 @@ def test_cron_job_takes_a_local_config_from_a_config_map(path: str) -> None:
     command = shlex.split(text.splitlines()[0].removeprefix("# "))
     assert command == ["kubectl", "create", "configmap", NAME, f"--from-file=config.yaml={path}"]
     pod = yaml.safe_load(text)["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    (volume,), (container,) = pod["volumes"], pod["containers"]
-    (mount,) = container["volumeMounts"]
+    (container,) = pod["containers"]
+    (volume,) = (volume for volume in pod["volumes"] if "configMap" in volume)
+    (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == volume["name"])
     assert mount["name"] == volume["name"]
     assert volume["configMap"] == {"name": NAME}
     assert container["args"] == [f"{mount['mountPath']}/config.yaml"]
@@ -119,16 +139,50 @@ def test_what_cannot_be_scheduled_is_refused(arguments: tuple, words: str) -> No
         schedule(*arguments)
 
 
-def test_flags_of_the_run_stand_in_the_schedule() -> None:
+@pytest.fixture
+def night(tmp_path: Path) -> str:
+    (tmp_path / "night.yaml").write_text("source: library\noutput: out\n")
+    return str(tmp_path / "night.yaml")
+
+
+def test_flags_of_the_run_stand_in_the_schedule(night: str) -> None:
     flags = ["--until", "06:00", "--reprocess", "--set", "decode.fps=4", "--max-videos", "5"]
-    done = CliRunner().invoke(
-        main, ["archive", "s3://b/night.yaml", "--install-cron", "--at", "2:00", *flags]
-    )
+    done = CliRunner().invoke(main, ["archive", night, "--install-cron", "--at", "2:00", *flags])
     assert done.exit_code == 0
     command = shlex.split(done.output.splitlines()[1].split(" ", 5)[5])
     assert command[1:] == [
-        *("archive", "s3://b/night.yaml", "--until=06:00", "--max-videos=5", "--reprocess"),
+        *("archive", night, "--until=06:00", "--max-videos=5", "--reprocess"),
         "--set=decode.fps=4",
     ]
-    refused = CliRunner().invoke(main, ["archive", "s3://b/x", "--install-cron", "--as", "kubernetes"])
+    refused = CliRunner().invoke(main, ["archive", night, "--install-cron", "--as", "kubernetes"])
     assert (refused.exit_code, "--image is missing" in refused.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--until", "6 o'clock"], "not a time"),
+        (["--until", "2020-01-01T06:00Z"], "is past"),
+        (["--set", "decode.speed=4"], "speed"),
+    ],
+)
+def test_what_would_fail_at_night_is_not_scheduled(flags: list[str], words: str, night: str) -> None:
+    done = CliRunner().invoke(main, ["archive", night, "--install-cron", *flags])
+    assert (done.exit_code, words in done.output) == (2, True)
+    missing = CliRunner().invoke(main, ["archive", f"{night}.old", "--install-cron"])
+    assert (missing.exit_code, "night.yaml.old" in missing.output) == (2, True)
+
+
+def test_places_in_the_schedule_do_not_depend_on_the_folder(
+    night: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = ["--set", "output=new", "--set", "source=s3://b/lib", "--set", "decode.fps=4"]
+    done = CliRunner().invoke(main, ["archive", "night.yaml", "--install-cron", *places])
+    command = shlex.split(done.output.splitlines()[1].split(" ", 5)[5])
+    assert command[2:] == [
+        night,
+        f"--set=output={tmp_path}/new",
+        "--set=source=s3://b/lib",
+        "--set=decode.fps=4",
+    ]
