@@ -19,7 +19,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from cluster.forecast import BLOCKS_PER_SHARD, BLOCKS_PER_VIDEO
-from cluster.plan import IN_FLIGHT, ON_GPU, SHARD_BYTES, STORE_SHARE, Plan, Work
+from cluster.plan import IN_FLIGHT, ON_GPU, SHARD_BYTES, STORE_SHARE, Costs, Plan
 from cluster.speeds import PER_SHARD, STAGES, THREADED, Cost
 
 WARM, COOL = 0.25, 0.75  # the part of the completions that counts as steady
@@ -71,7 +71,7 @@ class Outcome:
 class Flow:
     """One run of `videos` videos, all of the mean length."""
 
-    def __init__(self, plan: Plan, work: Work, videos: int, contended: bool = True):
+    def __init__(self, plan: Plan, work: Costs, videos: int, contended: bool = True):
         """contended   False: cores are no limit, as in a run whose stages only wait"""
         self.plan, self.work, self.videos = plan, work, videos
         resources = work.resources

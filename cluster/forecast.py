@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from cluster.plan import MEMORY_MIB, ON_GPU, Plan, PoolSettings, Work, work_of
+from cluster.plan import MEMORY_MIB, ON_GPU, Costs, Plan, PoolSettings, work_of
 from cluster.resources import Resources
 from cluster.speeds import PER_SHARD, STAGES, THREADED, Speeds
 
@@ -73,7 +73,7 @@ def forecast(
     )
 
 
-def limits_of(plan: Plan, work: Work) -> dict[str, float]:
+def limits_of(plan: Plan, work: Costs) -> dict[str, float]:
     """Videos per second that each of them could do, were it the only one."""
     rows = plan.publish_rows
     seconds = {name: work.wall_s(name) / size for name, size in plan.sizes.items()}

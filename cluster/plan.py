@@ -51,6 +51,12 @@ MEMORY_MIB = {
 STORE_SHARE = 0.5
 SHARD_BYTES = 24 << 20  # a minute at 2 pictures of 256 x 256 per second
 GPU_ACTOR_BYTES = 3 << 30
+# What to do where there is too little, by the names in `uses`. GPUs are not needed.
+MORE = {
+    "CPUs": "add a node",
+    "GiB of memory": "add a node, or one with more (ray start --memory)",
+    "GiB of object store": "start Ray with more (ray start --object-store-memory), on a larger /dev/shm",
+}
 ACTORS_PER_UNKNOWN_GPU = 4
 
 
@@ -69,6 +75,9 @@ class PoolSettings(Settings):
     threads: int | None = Field(None, ge=1, description="in each look and render actor")
     publish_rows: int | None = Field(None, ge=1, description="videos that share a part")
     gpu: float | None = Field(None, gt=0, le=1, description="GPU of each look and render actor")
+    cpus: int | None = Field(
+        None, ge=1, le=100_000, description="that a cluster which scales is asked for, and waited for"
+    )
     speeds: str | None = Field(None, description="a file that `reelmap tune` wrote; none: your own, or ours")
 
 
@@ -127,7 +136,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Work:
+class Costs:
     """What a library costs on a cluster: seconds per video, by stage."""
 
     resources: Resources
@@ -165,11 +174,11 @@ def make_plan(cores: int, gpus: int, videos: int) -> Plan:
 
 def work_of(
     resources: Resources, speeds: Speeds, videos: int, pools: PoolSettings, footage_s: float | None
-) -> Work:
+) -> Costs:
     largest = max((node.cores for node in resources.nodes), default=1.0)
     threads = pools.threads or max(1, min(MAX_THREADS, int(largest)))
     video_s = footage_s / videos if footage_s and videos else speeds.video_s
-    return Work(resources, speeds, max(1, videos), video_s, threads)
+    return Costs(resources, speeds, max(1, videos), video_s, threads)
 
 
 def plan_for(
@@ -181,13 +190,16 @@ def plan_for(
 ) -> Plan:
     """Pools for a library of `videos` videos and `footage_s` seconds in all (None: of the usual length).
 
-    Raises PlanError when sizes in `pools` do not fit into the cluster.
+    Raises PlanError when sizes in `pools` do not fit into the cluster, or a cluster is too small for any. On
+    a Ray of our own what little there is must do: `shortages` says what is missing.
     """
     work = work_of(resources, speeds, videos, pools, footage_s)
     share_gpus = bool(resources.gpus)
     if not fits(wanted(work, pools, 0.0, share_gpus), resources, pools):
         share_gpus = False  # a GPU without an actor is better than a plan that does not fit
     refuse(wanted(work, pools, 0.0, share_gpus), resources, pools)
+    if short := [] if resources.local else shortages(resources, pools):
+        raise PlanError("; ".join(short))
     sizes = largest(lambda rate: wanted(work, pools, rate, share_gpus), work.most(), resources, pools)
     return Plan(
         cores=max(1, int(resources.cores)),
@@ -202,7 +214,7 @@ def plan_for(
     )
 
 
-def wanted(work: Work, pools: PoolSettings, rate: float, share_gpus: bool) -> dict[str, int]:
+def wanted(work: Costs, pools: PoolSettings, rate: float, share_gpus: bool) -> dict[str, int]:
     """Sizes for `rate` videos per second; no pool is empty, and none larger than the work there is."""
     needed = {name: math.ceil(rate * work.wall_s(name) * SLACK - 1e-9) for name in STAGES}
     cores, gpus = work.resources.cores, work.resources.gpus if share_gpus else 0
@@ -266,6 +278,22 @@ def fits(sizes: Mapping[str, int], resources: Resources, pools: PoolSettings) ->
     )
 
 
+def shortages(resources: Resources, pools: PoolSettings) -> list[str]:
+    """Of what there is too little for the smallest pools there can be, and what to do."""
+    sizes = wanted(work_of(resources, SHIPPED["cpu"], 1, pools, None), pools, 0.0, share_gpus=False)
+    found = []
+    for unit, (have, each) in uses(resources, pools).items():
+        wants = sum(each[name] * size for name, size in sizes.items() if name in each)
+        if unit not in MORE or wants <= have + 1e-9:
+            continue
+        lacks = f"the smallest pools want {wants:.3g} {unit}, the"
+        if resources.local:
+            found.append(f"{lacks} machine has {have:.3g} for them: it may swap, or run out")
+        else:
+            found.append(f"{lacks} cluster has {have:.3g} for them: {MORE[unit]}")
+    return found
+
+
 def refuse(sizes: Mapping[str, int], resources: Resources, pools: PoolSettings) -> None:
     """Raises PlanError where an override is what does not fit, beside the smallest pools there can be."""
     if pools.gpu and not resources.gpus:
@@ -316,7 +344,7 @@ def least_cpus(resources: Resources) -> dict[str, float]:
     return dict.fromkeys(STAGES, LEAST_CPU)
 
 
-def fractions(sizes: Mapping[str, int], work: Work) -> dict[str, float]:
+def fractions(sizes: Mapping[str, int], work: Costs) -> dict[str, float]:
     """Logical CPUs of a worker of each pool.
 
     A cluster's CPUs are cores: there a worker asks for as many as it keeps busy, less where all of them

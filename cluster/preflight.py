@@ -33,6 +33,14 @@ class ClusterUnfit(Exception):
     """The message says everything that stops the run, and what to change."""
 
 
+@dataclass(frozen=True)
+class Scratch:
+    """What the temporary folder of a node must hold, and what it may have to."""
+
+    least_bytes: int = 0
+    most_bytes: int = 0
+
+
 @dataclass
 class Findings:
     """What was found, by its words, with the nodes it was found on: none for the cluster as a whole."""
@@ -41,11 +49,10 @@ class Findings:
     remarks: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
-def check_cluster(plan: Plan, scratch_bytes: int = 0, probes: list[Probe] | None = None) -> list[str]:
+def check_cluster(plan: Plan, scratch: Scratch = Scratch(), probes: list[Probe] | None = None) -> list[str]:
     """Raises ClusterUnfit, or returns what is worth saying though it stops nothing.
 
-    scratch_bytes   what the temporary folder of a node must hold
-    probes          are called on every node; None: the driver's machine is the cluster, only it is looked at
+    probes   are called on every node; None: the driver's machine is the cluster, only it is looked at
     """
     findings = Findings()
     for problem in pools_without_room(plan, ray.cluster_resources()):
@@ -53,7 +60,7 @@ def check_cluster(plan: Plan, scratch_bytes: int = 0, probes: list[Probe] | None
     mine = make_look()((*LIBRARIES, "ray", "reelmap"), pickle.dumps([]))
     seen = {"this machine": mine} if probes is None else look_from_nodes(probes, findings)
     for node, theirs in seen.items():
-        judge(node, mine, theirs, scratch_bytes, findings)
+        judge(node, mine, theirs, scratch, findings)
     if findings.problems:
         raise ClusterUnfit(report(findings.problems, len(seen)))
     return [in_place(text, nodes, len(seen)) for text, nodes in findings.remarks.items()]
@@ -128,15 +135,22 @@ def make_look() -> Callable[[tuple[str, ...], bytes], dict[str, Any]]:
 
 
 def judge(
-    node: str, mine: dict[str, Any], theirs: dict[str, Any], scratch_bytes: int, findings: Findings
+    node: str, mine: dict[str, Any], theirs: dict[str, Any], scratch: Scratch, findings: Findings
 ) -> None:
     """Adds what one node's view means for the run."""
     for problem in theirs["problems"]:
         findings.problems[problem].append(node)
-    if theirs.get("free_bytes", scratch_bytes) < scratch_bytes:
-        findings.problems[
-            f"{theirs['scratch']} has {in_gb(theirs['free_bytes'])} free, a run may need "
-            f"{in_gb(scratch_bytes)}: make room, or set TMPDIR to a larger disk before Ray starts there"
+    free_bytes = theirs.get("free_bytes")
+    if free_bytes is not None and free_bytes < scratch.most_bytes:
+        certain = free_bytes < scratch.least_bytes
+        needs = (
+            f"one reel may need {in_gb(scratch.least_bytes)}"
+            if certain
+            else f"the largest reels at once may need {in_gb(scratch.most_bytes)}"
+        )
+        (findings.problems if certain else findings.remarks)[
+            f"{theirs['scratch']} has {in_gb(free_bytes)} free, {needs}: make room, or set TMPDIR to a "
+            "larger disk before Ray starts there"
         ].append(node)
     refused, said = differences(mine["versions"], theirs["versions"])
     for problem in refused:

@@ -92,7 +92,7 @@ def _node(has: dict[str, Any], cores: float) -> Node:
     known = [GPU_GIB[name] << 30 for name in names if name in GPU_GIB]
     return Node(
         cores=cores,
-        memory_bytes=int(has.get("memory", 0)) or 0,
+        memory_bytes=int(has.get("memory", 0)),
         object_store_bytes=int(has.get("object_store_memory", 0)),
         gpus=int(has.get("GPU", 0)),
         gpu_bytes=min(known) if known and len(known) == len(names) else None,

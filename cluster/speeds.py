@@ -5,6 +5,7 @@ GPU it also holds the GPU for `gpu_s`, which lie within its `cpu_s` (CUDA polls 
 The file is YAML; JSON is YAML too.
 """
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -85,15 +86,17 @@ def default_file() -> Path:
     return Path(click.get_app_dir("reelmap"), "speeds.yaml")
 
 
-def find(file: str | None, gpus: int) -> tuple[Speeds, str]:
+def find(file: str | None, gpus: int, local: bool) -> tuple[Speeds, str]:
     """The speeds to plan with, and where they come from: `file`, what was tuned here, or what is shipped.
 
+    What was tuned on this machine says nothing of a cluster's: it is for a local Ray only.
     Raises SpeedsError for a file that was asked for and does not fit.
     """
     kind = "gpu" if gpus else "cpu"
     if file:
         return read(file), f"measured, {file}"
-    if (tuned := default_file()).exists():
+    tuned = default_file()
+    if local and os.access(tuned, os.R_OK):  # Path.exists raises where a folder above may not be read
         speeds = read(str(tuned))
         if speeds.kind == kind:
             return speeds, f"measured by `reelmap tune`, {tuned} ({speeds.machine})"

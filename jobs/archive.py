@@ -252,7 +252,7 @@ def run_some(
         night.listed,
         todo.cast(night.listed.schema),
     )
-    outcome = process(job, run_id, address, console, gate)
+    outcome = process(job, run_id, address, console, gate, sum(row["seconds"] for row in rows))
     if isinstance(outcome.error, RunBroken) and not outcome.uris:
         raise CannotStart(in_words(outcome.error))
     say_outcome(outcome, say)

@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ray.exceptions import RayError
 from rich.console import Console
 
+from cluster.autoscale import room
 from cluster.connect import connection
 from cluster.preflight import ClusterUnfit
 from jobs.plan import expected_speed, footage_of, plan_job, show_plan
@@ -133,18 +134,31 @@ def work(job: Job, address: str | None, console: Console, say: Say) -> int:
 
 
 def process(
-    job: Job, run_id: str, address: str | None, console: Console, gate: Gate | None = None
+    job: Job,
+    run_id: str,
+    address: str | None,
+    console: Console,
+    gate: Gate | None = None,
+    footage_s: float | None = None,
 ) -> Outcome:
-    """The run on a Ray that is there for it only; it is gone before the report is written."""
+    """The run on a Ray that is there for it only; it is gone before the report is written.
+
+    footage_s   of all that is to do, where it is known without opening videos
+    """
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     with ExitStack() as stack:
         with starting(RayError, RuntimeError):  # Ray of another version is a RuntimeError
             stack.enter_context(connection(address))
-            planned = plan_job(job, address)
+            stack.enter_context(room(address, job.settings.pools, say))
+            planned = plan_job(job, address, footage_s)
             plan = planned.plan
             if gate:
                 gate.expect(expected_speed(planned, job))
-            for remark in preflight(job, plan, address):
-                console.print(remark, highlight=False, markup=False, soft_wrap=True)
+            for remark in (*planned.remarks, *preflight(job, plan, address)):
+                say(remark)
         return run(job, run_id, plan, console, gate)
 
 

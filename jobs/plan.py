@@ -1,7 +1,6 @@
 """The plan of a job on the connected cluster, and `--plan`, which prints it and stops."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
@@ -9,16 +8,13 @@ from rich.console import Console
 
 from cluster.connect import cluster_address
 from cluster.forecast import forecast, in_words, table
-from cluster.plan import Plan, plan_for
+from cluster.plan import Plan, plan_for, shortages
 from cluster.resources import Resources, connected
 from cluster.speeds import Speeds, find
-from pipeline.config import Settings
+from jobs.headers import lengths
 from pipeline.run import Job
-from stages.container import open_source
-from stages.failure import Dropped, Failed, Unavailable
-from stages.probe import describe
 
-HEADERS = 8  # read at once, to know how long the videos are
+HEADERS = 8  # that are read, to know how long the videos are
 
 Say = Callable[[str], None]
 
@@ -31,16 +27,18 @@ class Planned:
     source: str  # of the speeds
     videos: int
     footage_s: float | None
+    remarks: list[str]  # worth saying, though they stop nothing
 
 
-def plan_job(job: Job, address: str | None) -> Planned:
-    """Raises PlanError or SpeedsError, in words."""
+def plan_job(job: Job, address: str | None, footage_s: float | None = None) -> Planned:
+    """The plan; `footage_s` where it is known without opening videos. Raises PlanError or SpeedsError."""
     resources, pools = connected(address), job.settings.pools
-    speeds, source = find(pools.speeds, resources.gpus)
+    speeds, source = find(pools.speeds, resources.gpus, local=cluster_address(address) is None)
     speeds = speeds.for_shards(job.settings.decode.shard_s)
-    videos, footage_s = len(job.todo), footage_of(job, HEADERS)
+    videos, footage_s = len(job.todo), footage_s or footage_of(job, HEADERS)
     plan = plan_for(resources, speeds, videos, pools, footage_s)
-    return Planned(plan, resources, speeds, source, videos, footage_s)
+    remarks = shortages(resources, pools)  # of a Ray of our own: a cluster that has any has no plan
+    return Planned(plan, resources, speeds, source, videos, footage_s, remarks)
 
 
 def expected_speed(planned: Planned, job: Job) -> float:
@@ -70,7 +68,7 @@ def show_plan(job: Job, address: str | None, console: Console, say: Say) -> None
     demand = {name: amount for name, amount in plan.demand().items() if amount}
     held = ", ".join(f"{amount:.3g} {name}" for name, amount in demand.items())
     say(f"all pools hold {held} and at most {plan.memory_bytes() / 2**30:.1f} GiB of memory")
-    for line in in_words(found):
+    for line in (*planned.remarks, *in_words(found)):
         say(line)
     say("nothing was done (--plan)")
 
@@ -81,18 +79,9 @@ def footage_of(job: Job, headers: int) -> float | None:
         return None
     step = max(1, len(job.todo) // headers)
     some = job.todo.select(["uri", "size_bytes"])[::step][:headers].to_pylist()
-    with ThreadPoolExecutor(HEADERS) as pool:
-        lengths = list(pool.map(lambda row: header_seconds(row["uri"], job.settings), some))
-    known = [(row["size_bytes"], length) for row, length in zip(some, lengths, strict=True) if length]
+    found = lengths([row["uri"] for row in some], job.settings.limits)
+    known = [(row["size_bytes"], length_s) for row, length_s in zip(some, found, strict=True) if length_s]
     size_bytes = sum(size for size, _ in known)
     if not size_bytes:
         return None
-    return sum(length for _, length in known) * (pc.sum(job.todo["size_bytes"]).as_py() / size_bytes)
-
-
-def header_seconds(uri: str, settings: Settings) -> float | None:
-    try:
-        with open_source(uri, settings.limits) as source:
-            return describe(source)["duration_s"]
-    except (Failed, Dropped, Unavailable):
-        return None
+    return sum(length_s for _, length_s in known) * (pc.sum(job.todo["size_bytes"]).as_py() / size_bytes)

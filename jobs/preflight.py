@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import pyarrow.compute as pc
 import ray
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -16,7 +15,7 @@ import pipeline
 import stages
 from cluster.connect import cluster_address
 from cluster.plan import Plan
-from cluster.preflight import Probe, check_cluster
+from cluster.preflight import Probe, Scratch, check_cluster
 from pipeline import storage
 from pipeline.config import Settings
 from pipeline.redact import without_secrets
@@ -130,10 +129,19 @@ def of_one_machine(uri: str) -> str:
     return " (a local folder is seen by its own machine only: use a shared one, or s3://)"
 
 
-def scratch_bytes(job: Job, renders: int) -> int:
-    """What `renders` reels at once may take in the temporary folder of a node, by the largest video."""
-    largest = pc.max(job.todo["size_bytes"]).as_py() or 0
-    return LEAST_SCRATCH_BYTES + renders * COPIES * reel_bytes(job.settings, largest)
+def scratch_bytes(job: Job, renders: int) -> Scratch:
+    """What reels take in the temporary folder of a node: the largest, and `renders` of the largest at once.
+
+    Of a reel that is a share of its video this is much more than it usually takes: only a disk that has no
+    room for one of them is certain to end in a failure.
+    """
+    reels = sorted((reel_bytes(job.settings, size) for size in sizes_of(job)), reverse=True)
+    together = COPIES * sum(reels[:renders])
+    return Scratch(LEAST_SCRATCH_BYTES + (reels[0] if reels else 0), LEAST_SCRATCH_BYTES + together)
+
+
+def sizes_of(job: Job) -> list[int]:
+    return [size or 0 for size in job.todo["size_bytes"].to_pylist()]
 
 
 def reel_bytes(settings: Settings, video_bytes: int) -> int:

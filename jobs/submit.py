@@ -14,17 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.job_submission import JobDetails, JobStatus
 
 from cluster import submit as jobs_api
 from cluster.submit import SubmitError, exit_code
-from jobs.job_file import PLACES, JobFile, below, load_job_file
 from pipeline import storage
-from pipeline.config import ConfigError, parse
 from pipeline.redact import without_secrets
 from pipeline.wording import clock
+
+if TYPE_CHECKING:  # it imports every setting there is, and torch with them: nothing for a list of jobs
+    from jobs.job_file import JobFile
 
 DONE, COULD_NOT, INTERRUPTED = 0, 2, 130
 # Values of these are for nobody's eyes: they are taken from the environment, never from a command line.
@@ -51,6 +52,8 @@ class Options:
 
 def submit(options: Options, say: Say, write: Say) -> int:
     """0 sent (with `follow`: what the job ended with), 2 not sent, 130 no longer followed."""
+    from pipeline.config import ConfigError
+
     try:
         job = check(options)
         variables = environment(options.env)
@@ -79,8 +82,11 @@ def submit(options: Options, say: Say, write: Say) -> int:
         return COULD_NOT
 
 
-def check(options: Options) -> JobFile:
+def check(options: Options) -> "JobFile":
     """The job, when its config can be understood on another machine. Raises ConfigError, SubmitError."""
+    from jobs.job_file import PLACES, below, load_job_file
+    from pipeline.config import parse
+
     job = load_job_file(options.config)
     tree = parse(storage.read_bytes(storage.absolute(options.config)), options.config)
     for name in PLACES:
@@ -90,7 +96,18 @@ def check(options: Options) -> JobFile:
                 f"{name}: {place} starts at the folder of the config, which is another one on the cluster: "
                 "write the whole path, or s3://bucket/prefix"
             )
+    speeds = job.settings.pools.speeds
+    if speeds and not Path(speeds).is_absolute() and not in_tree(options, speeds):
+        raise SubmitError(
+            f"pools.speeds: {speeds} is a file of this machine: write the whole path that it has on the "
+            "head, or send it along (--working-dir)"
+        )
     return job
+
+
+def in_tree(options: Options, file: str) -> bool:
+    """Whether the file is sent along: a job starts in the folder that was sent."""
+    return options.working_dir is not None and Path(options.working_dir, file).is_file()
 
 
 def environment(wanted: tuple[str, ...]) -> dict[str, str]:

@@ -53,6 +53,7 @@ def tune(options: Tuning) -> int:
 
     file = Path(options.out) if options.out else default_file()
     try:
+        check_writable(file)
         with starting(RayError, RuntimeError, OSError), tempfile.TemporaryDirectory(prefix=PREFIX) as output:
             record, has = measure(options, output, console, say)
             speeds = speeds_of(record, has, described(has))
@@ -66,12 +67,28 @@ def tune(options: Tuning) -> int:
     for name in STAGES:
         cost = speeds.cost(name)
         say(f"  {name:8s} {cost.cpu_s:8.3f} CPU s and {cost.wait_s:.3f} s of waiting each")
+    if busy_elsewhere(speeds):
+        say(
+            "the stages have waited for long: if other programs were at work here, measure again without them"
+        )
     if speeds.shard_s < SHORT_S:
         say(f"the shards are short ({speeds.shard_s:.1f} s): longer videos would measure better")
     say(
         f"written to {file}; later plans use it" + (f" with --set pools.speeds={file}" if options.out else "")
     )
     return DONE
+
+
+def check_writable(file: Path) -> None:
+    """Before minutes of measuring, as in a container whose HOME is read-only. Raises CannotStart."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+        if file.exists():
+            file.open("ab").close()
+    except OSError as error:
+        raise CannotStart(f"cannot write {file} ({error.strerror or error}): give --out FILE") from error
 
 
 def measure(options: Tuning, output: str, console: Any, say: Say) -> tuple[dict[str, Any], Resources]:

@@ -15,7 +15,7 @@ import psutil
 
 START_S = 120
 ATTEMPTS = 3
-OBJECT_STORE_BYTES = 150 << 20
+OBJECT_STORE_BYTES = 200 << 20
 # Ray replaces 127.0.0.1 by the address of the machine, but no other address of its loopback.
 HEAD_IP = "127.0.0.2"
 

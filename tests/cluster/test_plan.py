@@ -20,6 +20,7 @@ from cluster.plan import (
     PoolSettings,
     make_plan,
     plan_for,
+    shortages,
     work_of,
 )
 from cluster.resources import Node, Resources, machine
@@ -243,6 +244,29 @@ def test_what_the_operator_sets_is_what_he_gets() -> None:
 def test_sizes_that_do_not_fit_are_refused_in_words(has: Resources, asked: dict, words: str) -> None:
     with pytest.raises(PlanError, match=words):
         plan_for(has, SHIPPED["gpu" if has.gpus else "cpu"], 1000, PoolSettings(**asked))
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (Node(8.0, 2 * GIB, 4 * GIB), "want 3.66 GiB of memory, the cluster has 1.6 for them: add a node"),
+        (Node(8.0, 64 * GIB, GIB // 16), "GiB of object store, the cluster has 0.03.*--object-store-memory"),
+        (Node(0.1, 64 * GIB, 4 * GIB), "want .* CPUs, the cluster has 0.05 for them: add a node"),
+    ],
+)
+def test_a_cluster_too_small_for_the_smallest_pools_is_refused_in_words(node: Node, words: str) -> None:
+    with pytest.raises(PlanError, match=words):
+        plan_for(cluster(node, 1), SHIPPED["cpu"], 1000)
+    with pytest.raises(PlanError, match="the cluster has 0 for them"):
+        plan_for(Resources((), 0.0), SHIPPED["cpu"], 1000)
+
+
+def test_a_machine_of_our_own_runs_with_what_it_has_and_is_told_what_is_short() -> None:
+    has = machine(2, memory_gib=3)
+    assert set(plan_for(has, SHIPPED["cpu"], 1000).sizes.values()) <= {1, 2}
+    (short,) = shortages(has, PoolSettings())
+    assert "GiB of memory, the machine has 2.4" in short
+    assert shortages(machine(2, memory_gib=8), PoolSettings()) == []
 
 
 def test_what_the_words_advise_is_taken() -> None:

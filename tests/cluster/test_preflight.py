@@ -10,7 +10,16 @@ import ray
 
 from cluster import preflight
 from cluster.plan import make_plan
-from cluster.preflight import ClusterUnfit, Findings, check_cluster, differences, judge, make_look, report
+from cluster.preflight import (
+    ClusterUnfit,
+    Findings,
+    Scratch,
+    check_cluster,
+    differences,
+    judge,
+    make_look,
+    report,
+)
 
 VERSIONS = {
     **{
@@ -65,8 +74,9 @@ def test_what_is_missing_and_what_to_do_is_said(
 
 def test_many_gpus_behind_few_cpus_are_refused_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     having(monkeypatch, {"CPU": 2.0, "GPU": 16.0})
+    assert make_plan(16, 16, 100).demand()["GPU"] == 16
     with pytest.raises(ClusterUnfit, match="CPU"):
-        check_cluster(make_plan(2, 16, 100))
+        check_cluster(make_plan(16, 16, 100))
 
 
 def test_everything_that_is_wrong_is_said_at_once_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,11 +89,11 @@ def test_everything_that_is_wrong_is_said_at_once_and_where(monkeypatch: pytest.
     monkeypatch.setattr(preflight, "make_look", lambda: lambda *_: view())
     having(monkeypatch, {"CPU": 1.0})
     with pytest.raises(ClusterUnfit) as raised:
-        check_cluster(make_plan(8, 0, 100), 5 * 10**9, probes=[])
+        check_cluster(make_plan(8, 0, 100), Scratch(5 * 10**9, 5 * 10**9), probes=[])
     said = str(raised.value).splitlines()
     assert said[0] == "4 things stop this run:"
     assert "the plan wants" in said[1]
-    assert said[2].startswith("  - on 10.0.0.2: /tmp has 1.00 GB free, a run may need 5.00 GB: make room")
+    assert said[2].startswith("  - on 10.0.0.2: /tmp has 1.00 GB free, one reel may need 5.00 GB: make room")
     assert said[3] == "  - on 2 of 3 nodes (10.0.0.3, 10.0.0.4): cannot write s3://b/out: no permission"
     assert "on 10.0.0.3: av is 17.0.0, the driver has 18.1.0" in said[4]
 
@@ -93,7 +103,7 @@ def test_what_stops_nothing_is_only_said(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(preflight, "look_from_nodes", lambda *_: seen)
     monkeypatch.setattr(preflight, "make_look", lambda: lambda *_: view())
     having(monkeypatch, {"CPU": 64.0})
-    (remark,) = check_cluster(make_plan(8, 0, 100), 0, probes=[])
+    (remark,) = check_cluster(make_plan(8, 0, 100), probes=[])
     assert remark.startswith(
         "on all 2 nodes (10.0.0.2, 10.0.0.3): torch is 2.14.1, the driver has 2.15.0+cpu"
     )
@@ -123,7 +133,7 @@ def test_versions_that_cannot_work_together_stop_a_run(
 def test_many_nodes_with_one_trouble_are_one_line() -> None:
     findings = Findings()
     for number in range(1000):
-        judge(f"10.0.0.{number}", view(), view(problems=("the bucket does not exist",)), 0, findings)
+        judge(f"10.0.0.{number}", view(), view(problems=("the bucket does not exist",)), Scratch(), findings)
     said = report(findings.problems, 1000)
     assert said == "on all 1000 nodes (10.0.0.0, 10.0.0.1, 10.0.0.2, …): the bucket does not exist"
 
@@ -133,7 +143,18 @@ def test_a_full_disk_stops_a_run_on_this_machine_too(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12 - 10**6, 10**6))
     having(monkeypatch, {"CPU": 64.0})
     with pytest.raises(ClusterUnfit, match=r"this machine.*TMPDIR"):
-        check_cluster(make_plan(8, 0, 100), scratch_bytes=10**9)
+        check_cluster(make_plan(8, 0, 100), Scratch(10**9, 10**9))
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "problems", "remarks"), [(10**9, 1, 0), (10**10, 0, 1), (10**11, 0, 0)]
+)
+def test_a_disk_that_holds_a_reel_but_not_the_largest_at_once_stops_nothing(
+    free_bytes: int, problems: int, remarks: int
+) -> None:
+    findings = Findings()
+    judge("10.0.0.2", view(), view(free_bytes), Scratch(5 * 10**9, 5 * 10**10), findings)
+    assert (len(findings.problems), len(findings.remarks)) == (problems, remarks)
 
 
 def test_a_node_without_reelmap_can_be_looked_at_and_says_that_it_has_none() -> None:
@@ -164,10 +185,10 @@ def test_what_a_probe_finds_on_a_node_is_said_with_its_address(ray_local: None) 
         return "cannot read s3://b/in: it does not exist"
 
     with pytest.raises(ClusterUnfit, match=r"on 127.0.0.1: cannot read s3://b/in"):
-        check_cluster(make_plan(2, 0, 1), 0, probes=[lambda: None, fails])
-    assert check_cluster(make_plan(2, 0, 1), 0, probes=[lambda: None]) == []
+        check_cluster(make_plan(2, 0, 1), probes=[lambda: None, fails])
+    assert check_cluster(make_plan(2, 0, 1), probes=[lambda: None]) == []
 
 
 def test_a_probe_that_breaks_is_a_problem_of_its_node_and_no_crash(ray_local: None) -> None:
     with pytest.raises(ClusterUnfit, match=r"on 127.0.0.1: a task cannot run: .*division by zero"):
-        check_cluster(make_plan(2, 0, 1), 0, probes=[lambda: str(1 / 0)])
+        check_cluster(make_plan(2, 0, 1), probes=[lambda: str(1 / 0)])

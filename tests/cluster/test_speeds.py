@@ -35,24 +35,30 @@ def test_json_is_read_too(tmp_path: Path) -> None:
 def test_a_file_that_was_asked_for_goes_before_what_was_tuned_and_that_before_what_is_shipped(
     home: Path, tmp_path: Path
 ) -> None:
-    found, source = find(None, 0)
+    found, source = find(None, 0, local=True)
     assert found == CPU
     assert "shipped" in source
     assert "reelmap tune" in source
     write(CPU.model_copy(update={"machine": "tuned"}), home)
-    found, source = find(None, 0)
+    found, source = find(None, 0, local=True)
     assert found.machine == "tuned"
     assert str(home) in source
     asked = tmp_path / "asked.yaml"
     write(CPU.model_copy(update={"machine": "asked"}), asked)
-    found, source = find(str(asked), 0)
+    found, source = find(str(asked), 0, local=True)
     assert found.machine == "asked"
     assert str(asked) in source
 
 
 def test_what_was_tuned_without_a_gpu_is_not_taken_for_a_cluster_with_gpus(home: Path) -> None:
     write(CPU.model_copy(update={"machine": "tuned"}), home)
-    assert find(None, 2)[0] == GPU
+    assert find(None, 2, local=True)[0] == GPU
+
+
+def test_what_was_tuned_on_this_machine_is_not_taken_for_a_cluster(home: Path) -> None:
+    write(CPU.model_copy(update={"machine": "tuned"}), home)
+    assert find(None, 0, local=False)[0] == CPU
+    assert find(str(home), 0, local=False)[0].machine == "tuned"  # it was asked for
 
 
 @pytest.mark.parametrize(

@@ -152,9 +152,11 @@ def test_readme_calls_what_is_there() -> None:
         assert (DEPLOY.parent / file).exists(), file
 
 
-@pytest.mark.parametrize("place", ["archive.yaml", "kubernetes/archive.yaml"])
+@pytest.mark.parametrize("place", ["archive.yaml", "kubernetes/archive.yaml", "aws/archive.yaml"])
 def test_job_file_is_one(place: str) -> None:
     job = load_job_file(str(DEPLOY / place))
     assert job.source.startswith("s3://")
     assert job.output.startswith("s3://")
     assert job.archive.until == "06:00"
+    # Where workers start from none, a run that asks for nothing has nothing to plan with.
+    assert bool(job.settings.pools.cpus) == ("/" in place)

@@ -36,13 +36,21 @@ class Process:
         self.planned: list[list[str]] = []
         self.failing: set[str] = set()
         self.gates: list[Gate | None] = []
+        self.footage_s: list[float] = []
         self.minutes = 0
 
     def __call__(
-        self, job: Job, run_id: str, _address: object, _console: object, gate: Gate | None
+        self,
+        job: Job,
+        run_id: str,
+        _address: object,
+        _console: object,
+        gate: Gate | None,
+        footage_s: float,
     ) -> Outcome:
         outcome = Outcome(run_id, Counts(len(job.todo), 0), state="finished")
         self.gates.append(gate)
+        self.footage_s.append(footage_s)
         self.planned.append([])
         self.minutes += 1
         for row in job.todo.to_pylist():
@@ -111,6 +119,7 @@ def night(tmp_path: Path, bundle: str) -> Night:
 def test_the_second_night_does_only_what_is_new_or_changed(process: Process, night: Night) -> None:
     assert night.run()[0] == DONE
     assert process.planned == [["c.mp4", "b.mp4", "a.mp4"]]  # the newest first
+    assert process.footage_s[0] > 0  # nothing is opened to know it
     code, said = night.run()
     assert (code, "nothing to do" in said, len(process.planned)) == (DONE, True, 1)
     night.write("d.mp4", 4)

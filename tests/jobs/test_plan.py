@@ -1,10 +1,12 @@
 """`--plan` says what would be, in a table, and does nothing; sizes that do not fit stop a run at once."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
+from cluster.plan import PlanError, PoolSettings
 from cluster.resources import Node, Resources, machine
 from cluster.speeds import CPU, Cost, write
 from jobs import highlights as job
@@ -58,6 +60,14 @@ def test_of_a_cluster_it_says_its_nodes_and_how_busy_its_gpus_are(
     assert "GPUs busy" in said
 
 
+def test_of_a_small_machine_it_says_what_is_short(
+    library: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.plan.connected", lambda _: machine(2, memory_gib=3))
+    assert plan(library) == DONE
+    assert "the machine has 2.4 for them" in capfd.readouterr().err
+
+
 def test_it_says_what_bounds_the_run_by_the_speeds_that_were_tuned(
     library: Path, capfd: pytest.CaptureFixture
 ) -> None:
@@ -81,6 +91,30 @@ def test_sizes_that_do_not_fit_stop_a_run_before_its_work(
         in said
     )
     assert not list(Path(output).glob("videos/*"))
+
+
+def test_nodes_come_before_the_plan_and_are_given_back_after_the_run(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[object] = []
+
+    @contextmanager
+    def room(_address: str | None, pools: PoolSettings, _say: object) -> Iterator[None]:
+        order.append(pools.cpus)
+        try:
+            yield
+        finally:
+            order.append("given back")
+
+    def refused(*_: object) -> None:
+        order.append("plan")
+        raise PlanError("too small")
+
+    monkeypatch.setattr(job, "room", room)
+    monkeypatch.setattr(job, "plan_job", refused)
+    output = str(library.parent / "output")
+    assert highlights(Options(str(library), output, assignments=("pools.cpus=8",))) == COULD_NOT_START
+    assert order == [8, "plan", "given back"]
 
 
 def test_footage_is_known_from_a_few_headers(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:

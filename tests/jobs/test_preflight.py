@@ -1,7 +1,9 @@
 """What a job's nodes try: each failure is one line that says what to change."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
 from jobs.preflight import (
@@ -11,6 +13,7 @@ from jobs.preflight import (
     reel_bytes,
     same_bundle,
     same_code,
+    scratch_bytes,
     token_in,
 )
 from pipeline.config import load_settings
@@ -72,3 +75,13 @@ def test_room_for_a_reel_grows_with_the_reel_and_not_with_the_library(
 ) -> None:
     settings = load_settings(None, {"cut.target": target}, ())
     assert least <= reel_bytes(settings, video_bytes) <= most
+
+
+def test_one_huge_video_among_small_ones_is_one_huge_reel() -> None:
+    settings = load_settings(None, {"cut.target": "15%"}, ())
+    sizes = pa.table({"size_bytes": pa.array([10**9] * 50 + [200 * 10**9, None], pa.int64())})
+    room = scratch_bytes(SimpleNamespace(settings=settings, todo=sizes), renders=8)
+    assert room.least_bytes == pytest.approx(30e9, rel=0.02)
+    assert room.most_bytes == pytest.approx(2 * (30e9 + 7 * 0.15e9), rel=0.02)
+    nothing = SimpleNamespace(settings=settings, todo=sizes.slice(0, 0))
+    assert scratch_bytes(nothing, renders=8).least_bytes < 10**9

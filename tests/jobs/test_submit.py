@@ -1,6 +1,7 @@
 """What is sent to a cluster, and what is not: the config, code that was asked for, named variables."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,6 +137,10 @@ def test_a_variable_that_cannot_be_sent_is_said(
         ("source: s3://b/in\noutput: s3://b/out\ndecode: {fsp: 2}\n", "did you mean decode.fps"),
         ("source: s3://b/in\n", "output is missing"),
         ("source: videos\noutput: s3://b/out\n", "write the whole path"),
+        (
+            "source: s3://b/in\noutput: s3://b/out\npools: {speeds: speeds.yaml}\n",
+            "pools.speeds: speeds.yaml is a file of this machine",
+        ),
     ],
 )
 def test_a_config_that_cannot_work_there_is_not_sent(api: Api, tmp_path: Path, text: str, words: str) -> None:
@@ -161,7 +166,10 @@ def tree(folder: Path) -> Path:
 def test_a_working_tree_is_run_as_it_is_sent(api: Api, tmp_path: Path) -> None:
     root = tree(tmp_path / "tree")
     (root / "deploy").mkdir()
-    (root / "deploy" / "job.yaml").write_text("source: s3://b/in\noutput: s3://b/out\n")
+    (root / "deploy" / "job.yaml").write_text(
+        "source: s3://b/in\noutput: s3://b/out\npools: {speeds: deploy/speeds.yaml}\n"
+    )
+    (root / "deploy" / "speeds.yaml").write_text("sent along")
     code, _ = sent(root / "deploy" / "job.yaml", working_dir=str(root), excludes=("data",), pip=("httpx",))
     assert code == 0
     assert api.sent["entrypoint"] == "python -m jobs.cli archive deploy/job.yaml"
@@ -247,3 +255,10 @@ def test_plain_http_to_another_machine_sends_nothing(config: Path) -> None:
     done = CliRunner().invoke(cli.main, ["submit", str(config), "--address", "http://10.0.0.7:8265"])
     assert done.exit_code == 2
     assert "in the clear" in done.output
+
+
+def test_listing_jobs_needs_no_torch() -> None:
+    """In a process of its own: this one has imported everything long ago."""
+    script = "import sys, jobs.submit; assert not {'torch', 'ray.data', 'av'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

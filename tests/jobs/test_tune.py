@@ -82,6 +82,26 @@ def test_it_is_written_where_plans_look_and_nothing_else_is_left(
     assert f"--set pools.speeds={asked}" in capfd.readouterr().err.replace("\n", "")
 
 
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(job, "default_file", lambda: tmp_path / "file" / "reelmap" / "speeds.yaml")
+    monkeypatch.setattr(job, "measure", lambda *_: pytest.fail("it was measured"))
+    assert tune(Tuning("library")) == 2
+    assert "give --out FILE" in capfd.readouterr().err
+
+
+def test_a_machine_with_other_work_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    slow = {name: stage | {"wall_s": 3 * stage["wall_s"]} for name, stage in RECORD["stages"].items()}
+    for record, said in ((RECORD, False), (RECORD | {"stages": slow}, True)):
+        monkeypatch.setattr(job, "measure", lambda *_, record=record: (record, machine(4)))
+        assert tune(Tuning("library", out=str(tmp_path / "speeds.yaml"))) == 0
+        assert ("other programs" in capfd.readouterr().err) == said
+
+
 def test_a_library_that_is_not_there_writes_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
