@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,8 @@ import pytest
 from ray.exceptions import GetTimeoutError
 
 from cluster.plan import Plan
+from cluster.resources import machine
+from jobs import highlights
 from pipeline import gate as gate_module
 from pipeline import overdue, run, storage, tables
 from pipeline.config import Settings
@@ -248,6 +250,18 @@ def test_an_interruption_that_is_on_its_way_comes_before_the_end(
         overdue.overdue(gate_of(job, dict.fromkeys("abcd", 1.0), 0.0), over),
     ):
         assert over.wait(20)
+
+
+def test_a_night_without_earlier_runs_is_told_what_the_plan_can_do(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(highlights, "connection", lambda _: nullcontext())
+    monkeypatch.setattr("jobs.plan.connected", lambda _: machine(16))
+    monkeypatch.setattr(highlights, "preflight", lambda *_: [])
+    monkeypatch.setattr(highlights, "run", lambda *_: None)
+    gate = Gate(dict.fromkeys(job.listed["video_id"].to_pylist(), 60.0), time.time() + 1000)
+    highlights.process(job, "r", None, make_console(), gate)
+    assert gate.speed() > 2 * gate_module.UNKNOWN_SPEED
 
 
 def test_the_actor_of_the_witness_keeps_the_gate(ray_local: None) -> None:
