@@ -32,7 +32,7 @@ BAR = 24 / 255  # brightest value in the black bars of a letterbox, with the noi
 class ColourSettings(Settings):
     kind: Literal["lut", "none"] = "lut"
     # 1 is the whole correction that the model proposes; a film keeps some of its own light.
-    strength: float = Field(0.8, ge=0, le=1)
+    strength: float = Field(0.9, ge=0, le=1)
     # How far each shot's LUT goes towards the mean of the shots that look like it.
     agree: float = Field(0.8, ge=0, le=1)
 

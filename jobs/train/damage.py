@@ -90,14 +90,15 @@ def draw(count: int, untouched: float, random: torch.Generator = torch.default_g
     def either(one: tuple[float, float], other: tuple[float, float]) -> Tensor:
         return torch.where(chance(0.5), rand(*one), rand(*other))
 
-    spared, more = chance(untouched), rand(0, 1)
+    # Most bad footage has one thing wrong with it, and mostly wrong as the standard has it.
+    spared, more = chance(untouched), rand(0, 1) ** 2
     first = torch.randint(len(FAULTS), (count, 1, 1, 1), generator=random)
     # Equal steps in mired (1e6 / kelvin) are about equal steps to the eye: 2,800 K to 15,700 K.
     mired = has("light", 0.5) * either((-90, -30), (35, 210))
     green = 1 + (has("light", 0.1) & chance(0.4)) * rand(-0.12, 0.12)
     tone, levels = has("tone", 0.4), has("levels", 0.2)
     return Damage(
-        render=torch.exp(rand(0, 0.55)),
+        render=torch.exp(chance(0.5) * rand(0, 0.55)),
         stops=has("exposure", 0.5) * either((-2.6, -0.5), (0.4, 1.7)),
         light=light_of((1e6 / (1e6 / DAYLIGHT_KELVIN + mired)).flatten(), green.flatten()),
         haze=has("haze", 0.2) * rand(0.1, 0.55),
