@@ -238,6 +238,7 @@ def test_a_submitted_job_publishes_all_though_a_raylet_dies_half_way(
         )
         began = time.monotonic()
         follower = command(cluster, "submit", str(config), "--follow", **auth)
+        stack.callback(follower.kill)
         while ok(f"{s3.uri}/out").total() < videos // 3 and follower.poll() is None:
             time.sleep(0.5)
         before = ok(f"{s3.uri}/out").total()
