@@ -4,8 +4,8 @@
 
 Runs `reelmap highlights` against Ceph's RADOS gateway (tests/s3_rgw.py), or the server in TEST_S3_ENDPOINT.
 The videos are published one after another: their `published_at`, in order, says how long each group of them
-took. Memory is the peak PSS of the run with everything it started, while that group was published; the time
-until the first video is told apart.
+took. CPU seconds and the peak of memory (PSS) are those of the run with everything it started, while the group
+was published: on a machine with other things to do, CPU seconds are what can be compared.
 """
 
 import contextlib
@@ -19,11 +19,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
 import click
+import numpy as np
+import psutil
 
 from benchmarks.memory import tree_bytes
 from pipeline import tables
@@ -47,21 +50,23 @@ def main(videos: int, groups: int, json_file: str | None) -> None:
         fill(bucket, Path(folder), videos)
         started = datetime.now(UTC)
         command = [sys.executable, "-m", "jobs.cli", "highlights", f"s3://{bucket}/in", f"s3://{bucket}/out"]
-        memory = follow(
+        samples = follow(
             [*command, *(word for setting in CHEAP for word in ("--set", setting))], Path(folder, "log")
         )
         took_s = (datetime.now(UTC) - started).total_seconds()
         rows = tables.read(f"s3://{bucket}/out", "videos", ["status", "published_at"]).to_pylist()
-    result = {"videos": len(rows), "wall_s": took_s, **grouped(rows, groups, started, memory)}
+    result = {"videos": len(rows), "wall_s": took_s, **grouped(rows, groups, started, samples)}
     print(f"{len(rows)} videos in {took_s:.0f} s; the first one after {result['first_s']:.0f} s")
-    print(f"{'videos':>14s} {'s':>8s} {'s each':>8s} {'peak MiB':>9s}")
+    print(f"{'videos':>14s} {'s':>8s} {'s each':>8s} {'CPU s each':>10s} {'peak MiB':>9s}")
     for group in result["groups"]:
         print(
             f"{group['from']:6d} to {group['to']:5d} {group['s']:8.1f} {group['s_each']:8.3f} "
-            f"{group['peak_bytes'] / 2**20:9.0f}"
+            f"{group['cpu_s_each']:10.3f} {group['peak_bytes'] / 2**20:9.0f}"
         )
-    last = result["groups"][-1]["s_each"] / result["groups"][0]["s_each"]
-    print(f"the last group takes {last:.2f} x as long as the first; not ok: {result['not_ok']}")
+    first, last = result["groups"][0], result["groups"][-1]
+    wall, cpu = (last[name] / first[name] for name in ("s_each", "cpu_s_each"))
+    print(f"the last group takes {wall:.2f} x the time of the first and {cpu:.2f} x its CPU seconds")
+    print(f"not ok: {result['not_ok']}")
     if json_file:
         Path(json_file).write_text(json.dumps(result, indent=1))
 
@@ -99,32 +104,62 @@ def fill(bucket: str, folder: Path, videos: int) -> None:
         list(pool.map(upload, range(videos)))
 
 
-def follow(command: list[str], log: Path) -> list[tuple[datetime, int]]:
-    """Runs the command to its end; its memory in bytes, with the moments when it was read."""
-    memory = []
+@dataclass(frozen=True)
+class Sample:
+    """What the run had used at a moment."""
+
+    at: datetime
+    cpu_s: float
+    memory_bytes: int
+
+
+def follow(command: list[str], log: Path) -> list[Sample]:
+    """Runs the command to its end and looks at it now and then."""
+    samples: list[Sample] = []
+    used: dict[tuple[int, float], float] = {}
     with log.open("w") as out:
         run = subprocess.Popen(command, stdout=out, stderr=out)
         while run.poll() is None:
-            memory.append((datetime.now(UTC), tree_bytes(run.pid)))
+            used |= cpu_of(run.pid)
+            samples.append(Sample(datetime.now(UTC), sum(used.values()), tree_bytes(run.pid)))
             time.sleep(SAMPLED_EVERY_S)
     if run.returncode not in (0, 1):
         raise click.ClickException(f"the run ended with {run.returncode}: {log.read_text()[-2000:]}")
-    return memory
+    return samples
 
 
-def grouped(
-    rows: list[dict], groups: int, started: datetime, memory: list[tuple[datetime, int]]
-) -> dict[str, object]:
-    """The videos in the order in which they were published, in equal groups, with time and memory."""
+def cpu_of(pid: int) -> dict[tuple[int, float], float]:
+    """CPU seconds of a process and of each of its descendants; a process is its id and when it began."""
+    found = {}
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                found[process.pid, process.create_time()] = times.user + times.system
+    return found
+
+
+def grouped(rows: list[dict], groups: int, started: datetime, samples: list[Sample]) -> dict[str, object]:
+    """The videos in the order in which they were published, in equal groups, with what each group cost."""
     times = sorted(row["published_at"] for row in rows)
     edges = [round(i * (len(times) - 1) / groups) for i in range(groups + 1)]
+    looked_s = [sample.at.timestamp() for sample in samples]
+    used_s = [sample.cpu_s for sample in samples]
     found = []
     for first, last in itertools.pairwise(edges):
         begin, end = times[first], times[last]
-        peak = max((size for at, size in memory if begin <= at <= end), default=0)
-        seconds = (end - begin).total_seconds()
+        cpu_s = np.ptp(np.interp([begin.timestamp(), end.timestamp()], looked_s, used_s))
+        seconds, videos = (end - begin).total_seconds(), last - first
         found.append(
-            {"from": first, "to": last, "s": seconds, "s_each": seconds / (last - first), "peak_bytes": peak}
+            {
+                "from": first,
+                "to": last,
+                "s": seconds,
+                "s_each": seconds / videos,
+                "cpu_s_each": float(cpu_s) / videos,
+                "peak_bytes": max((s.memory_bytes for s in samples if begin <= s.at <= end), default=0),
+            }
         )
     return {
         "first_s": (times[0] - started).total_seconds(),
