@@ -4,8 +4,8 @@
 
 Runs `reelmap highlights` against Ceph's RADOS gateway (tests/s3_rgw.py), or the server in TEST_S3_ENDPOINT.
 The videos are published one after another: their `published_at`, in order, says how long each group of them
-took. CPU seconds and the peak of memory (PSS) are those of the run with everything it started, while the group
-was published: on a machine with other things to do, CPU seconds are what can be compared.
+took. CPU seconds and the peak of memory (PSS) are those of the run and all it started, meanwhile: on a
+machine with other things to do, CPU seconds are what can be compared.
 """
 
 import contextlib
