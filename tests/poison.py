@@ -27,6 +27,9 @@ class DiesOnThree:
 class Silent:
     """A reporter that says nothing."""
 
+    def attend(self, *args: object) -> None:
+        pass
+
     def add(self, *args: object) -> None:
         pass
 

@@ -5,7 +5,7 @@ import os
 import pytest
 import ray
 
-from cluster.plan import plan_for
+from cluster.plan import PlanError, plan_for
 from cluster.resources import GPU_GIB, Node, Resources, connected, machine
 from cluster.speeds import SHIPPED
 
@@ -56,13 +56,14 @@ def test_the_smallest_gpu_of_a_cluster_counts_and_an_unknown_one_makes_all_unkno
     assert min(GPU_GIB.values()) >= 8
 
 
-def test_a_cluster_without_any_node_that_works_still_gets_a_plan_to_be_refused(
+def test_a_cluster_without_any_node_that_works_is_refused_in_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     having(monkeypatch, {"memory": 4.0 * GIB})
     has = connected("auto")
-    plan = plan_for(has, SHIPPED["cpu"], 10)
-    assert plan.demand()["CPU"] > has.logical_cpus == 0
+    assert has.logical_cpus == 0
+    with pytest.raises(PlanError, match="CPUs, the cluster has 0 for them: add a node"):
+        plan_for(has, SHIPPED["cpu"], 10)
 
 
 def test_the_connected_ray_is_read_as_it_is(ray_local: None) -> None:
