@@ -250,10 +250,12 @@ def test_matroska_that_is_built_here_is_one(tmp_path: Path) -> None:
 def test_end_of_a_source_is_its_end_however_pyav_puts_it(error: Exception | None) -> None:
     """Found by fuzzing: a stream that begins on the way is an IndexError of PyAV at the end."""
 
-    def demux(*_: object) -> Iterator[str]:
-        yield "packet"
+    packet = SimpleNamespace(size=3)
+
+    def demux(*_: object) -> Iterator[SimpleNamespace]:
+        yield packet
         if error:
             raise error
 
-    source = Source(SimpleNamespace(demux=demux), None, None, Fraction(0))
-    assert list(source.packets()) == ["packet"]
+    source = Source(SimpleNamespace(demux=demux, name="a.ts"), None, None, Fraction(0))
+    assert list(source.packets()) == [packet]
