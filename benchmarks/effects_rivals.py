@@ -4,7 +4,7 @@ OpenCV   the simulated camera's path, sampled at TAPS moments with cv2.remap and
          maps are made beforehand and cost nothing here. Defocus is one filter2D with the disc.
 FFmpeg   the filter that comes nearest; none but whip and blur smears anything:
 
-         whip dblur · spin rotate · zoom scale and crop · blur gblur · ripple, twist geq
+         whip dblur · spin rotate · zoom scale and crop · blur gblur · ripple, twist geq · lens lenscorrection
 """
 
 from collections.abc import Callable, Iterator
@@ -30,6 +30,7 @@ FILTERS = {
         ("scale", {"w": "iw*1.5", "h": "ih*1.5", "flags": "bicubic"}),
     ],
     "blur": [("gblur", {"sigma": "40", "steps": "2"})],
+    "lens": [("lenscorrection", {"k1": "0.4", "k2": "0.1", "i": "bilinear"})],
 }
 for name, shift in (
     ("ripple", f"20*sin({RADIAL}/40)/max({RADIAL},1)"),

@@ -177,7 +177,12 @@ def load_effects(bundle: Bundle) -> Generator:
     if card["kind"] != "gan":
         raise BundleError(f"{bundle.uri}: the effects are of kind {card['kind']}; effects.kind gan wants gan")
     net = Generator(GeneratorSettings.model_validate(card["settings"]))
-    net.load_state_dict(bundle.state("effects"))
+    try:
+        net.load_state_dict(bundle.state("effects"))
+    except RuntimeError as error:
+        raise BundleError(
+            f"{bundle.uri}: the effects are of another version: go on with `reelmap train effects --from`"
+        ) from error
     return net.to(pick_device()).eval()
 
 

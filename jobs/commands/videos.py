@@ -29,7 +29,7 @@ def proxies(output: str, video: str, out: str, bundle: str | None, square: bool)
     "name",
     required=True,
     metavar="NAME",
-    help="whip, spin, ripple, twist, zoom or blur; spin+zoom is both at once.",
+    help="whip, spin, ripple, twist, zoom, blur or lens; spin+zoom is both at once.",
 )
 @click.option("--strength", type=click.FloatRange(0, 1), default=0.6, show_default=True, help="0: none.")
 @click.option(

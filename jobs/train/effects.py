@@ -1,7 +1,7 @@
 """Trains the effects: a generator of warp and blur fields against a critic and a simulated camera.
 
 The simulation is what a camera operator would do: a pan, a turn, a push in, all with an open shutter and
-in linear light; waves and a whirl in the picture plane; defocus. The generator first learns the fields of
+in linear light; waves, a whirl and a lens in the picture plane; defocus. The generator first learns the fields of
 the simulation, then the picture itself: reconstruction plus a patch critic (hinge loss) that sees the
 frame, what was asked for, and either the simulated or the generated picture.
 """
@@ -43,10 +43,13 @@ from stages.nn.gan import (
     tap_points,
 )
 from stages.nn.light import luma
+from stages.nn.weights import Bundle
 
-WHIP, SPIN, RIPPLE, TWIST, ZOOM, BLUR = range(len(EFFECTS))
+WHIP, SPIN, RIPPLE, TWIST, ZOOM, BLUR, LENS = range(len(EFFECTS))
 # Of the gain. With less, errors of large movements count too little: they cost the picture most.
 LITTLE = 0.25
+# Of the way to the centre, the most that a lens takes: at 1 it would show one point, and beyond it mirror.
+MOST_BULGE = 0.8
 
 
 class Train(LoopSettings):
@@ -70,7 +73,7 @@ def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]
     pictures = [picture for _, picture in seen]
     net, critic = Generator(settings.net).to(run.device), Critic().to(run.device)
     if run.start:
-        net.load_state_dict(run.start.state("effects"))
+        go_on_from(net, run.start)
     makes = torch.optim.Adam(net.parameters(), settings.learning_rate, betas=(0.9, 0.99))
     judges = torch.optim.Adam(critic.parameters(), settings.critic_rate, betas=(0.0, 0.99))
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging))
@@ -110,6 +113,16 @@ def train(settings: Train, run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]
         "quality": quality,
     }
     return net.state_dict(), card
+
+
+def go_on_from(net: Generator, bundle: Bundle) -> None:
+    """The weights of the bundle's generator; effects that it did not know yet keep their random start."""
+    state, known = bundle.state("effects"), bundle.card("effects")["trained"]["effects"]
+    effects = net.effects.weight.detach().clone()
+    for name, row in zip(known, state["effects.weight"], strict=True):
+        if name in EFFECTS:
+            effects[EFFECTS.index(name)] = row
+    net.load_state_dict(state | {"effects.weight": effects})
 
 
 def read(folder: Path) -> list[tuple[str, np.ndarray]]:
@@ -256,7 +269,7 @@ def rigid(cue: Cue, phase: Tensor) -> Tensor:
 
 
 def whirl(cue: Cue, phase: Tensor, around: Tensor) -> Tensor:
-    """[B, 2, G, G]: ripple and twist as shares of the way to the centre, outward and turning."""
+    """[B, 2, G, G]: ripple, twist and lens as shares of the way to the centre, outward and turning."""
     distance = around.square().sum(1, keepdim=True).sqrt()
     effect, strength = cue.effect[:, None, None, None], cue.strength[:, None, None, None]
     phase, noise = phase[:, None, None, None], cue.noise[:, 2, None, None, None]
@@ -266,7 +279,11 @@ def whirl(cue: Cue, phase: Tensor, around: Tensor) -> Tensor:
     wave = 0.08 * strength * (torch.pi * on).sin().square() * crest / (distance + 0.15)
     edge = 1.2 * cue.aspect.clamp(min=1)[:, None, None, None]
     turn = 2.4 * strength * ease(phase) * (1 - distance / edge).clamp(min=0) ** 2
-    outward = (effect == RIPPLE) * wave + (effect == TWIST) * (turn.cos() - 1)
+    # Out: the middle swells until only it is left. In: from a little shrunk, so that it goes on swelling.
+    swell = ease(phase)
+    swell = strength * (0.7 * swell.clamp(min=0) + 0.6 * swell.clamp(max=0))
+    bulge = swell.clamp(-1.0, MOST_BULGE) * (1 - (distance / edge).square()).clamp(min=0).square()
+    outward = (effect == RIPPLE) * wave + (effect == TWIST) * (turn.cos() - 1) - (effect == LENS) * bulge
     return torch.cat([outward, (effect == TWIST) * turn.sin()], 1)
 
 
@@ -281,10 +298,10 @@ def arrival(x: Tensor, cue: Cue, around: Tensor) -> Tensor:
     distance = around.square().sum(1, keepdim=True).sqrt()
     reach = distance / (1 + cue.aspect.square()).sqrt()[:, None, None, None]
     bright = F.adaptive_avg_pool2d(F.adaptive_avg_pool2d(luma(x), grid // 2), grid)
-    #                          whip  spin  ripple twist zoom  blur
-    start = reach.new_tensor([0.50, 0.50, 0.33, 0.45, 0.46, 0.50])[cue.effect][:, None, None, None]
-    spread = reach.new_tensor([0.0, 0.0, 0.34, 0.10, 0.08, 0.0])[cue.effect][:, None, None, None]
-    key = reach.new_tensor([0.04, 0.04, 0.06, 0.06, 0.04, 0.12])[cue.effect][:, None, None, None]
+    #                          whip  spin  ripple twist zoom  blur  lens
+    start = reach.new_tensor([0.50, 0.50, 0.33, 0.45, 0.46, 0.50, 0.44])[cue.effect][:, None, None, None]
+    spread = reach.new_tensor([0.0, 0.0, 0.34, 0.10, 0.08, 0.0, 0.12])[cue.effect][:, None, None, None]
+    key = reach.new_tensor([0.04, 0.04, 0.06, 0.06, 0.04, 0.12, 0.06])[cue.effect][:, None, None, None]
     late = start + spread * reach + key * (0.5 - bright)
     return late.clamp(0.5 - 0.95 * REACH, 0.5 + 0.95 * REACH)
 

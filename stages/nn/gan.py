@@ -7,7 +7,7 @@ the plane and conditioned on the picture. Critic: PatchGAN (Isola et al., CVPR 2
     effect, strength, phase, aspect, noise ── MLP ─┬─ camera   3 x (pan, matrix): moves the frame as a whole
                                                    └─ FiLM ─┐
     frame 3x64x64 ── conv ×3 ── features ──┐                ▼
-    coordinates around the centre ─────────┴── sin layers ×4 ─┬─ local     3 x flow    ripple, twist
+    coordinates around the centre ─────────┴── sin layers ×4 ─┬─ local     3 x flow    ripple, twist, lens
                                                               └─ radius    defocus
                  (FiLM without phase and strength) sin ×3 ────── arrival   when the next clip shows
 
@@ -30,7 +30,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from stages.settings import Settings
 
-EFFECTS = ("whip", "spin", "ripple", "twist", "zoom", "blur")
+EFFECTS = ("whip", "spin", "ripple", "twist", "zoom", "blur", "lens")
 NOISE = 3  # centre x, centre y, direction or wavelength; each in [-1, 1]
 INSTANTS = (-1.0, 0.0, 1.0)
 WAVES = 9  # numbers that describe a phase
