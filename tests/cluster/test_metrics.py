@@ -167,7 +167,9 @@ def the_sums_are_those_of_the_record(series: Series, record: dict) -> None:
 
 
 def every_line_is_an_event(said: list[str], logged: list[str], run_id: str) -> None:
-    driver = [json.loads(line) for line in said if line.strip()]
+    lines = [line for line in said if line.strip()]
+    assert not [line for line in lines if not line.startswith('{"time"')]
+    driver = [json.loads(line) for line in lines]
     assert all({"time", "level", "message"} <= set(event) for event in driver)
     messages = [event["message"] for event in driver if event.get("run") == run_id]
     assert messages[0] == "the run begins: 3 of 3 videos to do"
