@@ -22,7 +22,7 @@ from stages.nn.weights import Bundle, BundleError
 from stages.settings import Settings
 
 DARK = 0.03  # mean of a frame that shows nothing: a fade, not a scene
-CORNER = 0.75  # side of a corner that is looked at on its own, as a share of the picture's
+PART = 0.75  # side of a part that is looked at on its own, as a share of the picture's
 SHARED = 0.7  # of the doubt about a shot is the doubt about its video
 LOOK = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles
 ALIKE = 0.06  # difference between the looks of two shots at which they have little to say to each other
@@ -111,14 +111,13 @@ def without_bars(frames: np.ndarray) -> np.ndarray:
 
 
 def views(x_B3HW: Tensor) -> list[Tensor]:
-    """The whole pictures and their four corners: five opinions on one light, less wrong than one."""
-    height, width = (round(CORNER * side) for side in x_B3HW.shape[-2:])
-    corners = [
-        x_B3HW[..., y, x]
-        for y in (slice(height), slice(-height, None))
-        for x in (slice(width), slice(-width, None))
-    ]
-    return [x_B3HW, *corners]
+    """The whole pictures and nine parts of them: ten opinions on one light, less wrong than one."""
+    height, width = (round(PART * side) for side in x_B3HW.shape[-2:])
+    tops, lefts = (
+        [round(way * (side - part)) for way in (0, 1 / 2, 1)]
+        for side, part in zip(x_B3HW.shape[-2:], (height, width), strict=True)
+    )
+    return [x_B3HW, *(x_B3HW[..., y : y + height, x : x + width] for y in tops for x in lefts)]
 
 
 def look(frames: np.ndarray) -> np.ndarray:

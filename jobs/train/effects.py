@@ -1,9 +1,9 @@
 """Trains the effects: a generator of warp and blur fields against a critic and a simulated camera.
 
 The simulation is what a camera operator would do: a pan, a turn, a push in, all with an open shutter and
-in linear light; waves, a whirl and a lens in the picture plane; defocus. The generator first learns the fields of
-the simulation, then the picture itself: reconstruction plus a patch critic (hinge loss) that sees the
-frame, what was asked for, and either the simulated or the generated picture.
+in linear light; waves, a whirl and a lens in the picture plane; defocus. The generator first learns the
+fields of the simulation, then the picture itself: reconstruction plus a patch critic (hinge loss) that sees
+the frame, what was asked for, and either the simulated or the generated picture.
 """
 
 from pathlib import Path
