@@ -17,13 +17,13 @@ import ray
 from prometheus_client.parser import text_string_to_metric_families
 from ray._private.worker import global_worker
 
-from cluster.connect import _on_loopback, environment
+from cluster.connect import _on_loopback, _without_stderr, environment
 from jobs.highlights import Options, highlights
 
 
 def main(library: str, output: str, bundle: str, file: str) -> int:
     # As in a run: what Ray itself says of actors is no event of ours.
-    with _on_loopback(), environment({"RAY_BACKEND_LOG_LEVEL": "fatal"}):
+    with _on_loopback(), environment({"RAY_BACKEND_LOG_LEVEL": "fatal"}), _without_stderr():
         ray.init(
             address="local",
             num_cpus=8,
