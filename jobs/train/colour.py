@@ -41,7 +41,7 @@ class Train(LoopSettings):
     sure: float = 0.03  # weight of knowing good pictures from spoilt ones
     # PSNR to themselves that held-out good pictures keep in the mean, at the strength of a run: the doubt is
     # raised until they do. To spoil a good picture is worse than to leave a fault.
-    kept_db: float = 44.0
+    kept_db: float = 40.0
     smooth: float = 0.3
     monotone: float = 1.0
     grey: float = 0.3  # the bases must not tint grey: the colour of the light is the controls' part
