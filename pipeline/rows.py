@@ -49,6 +49,7 @@ FACTS = pa.struct(
         ("audio_codec", pa.string()),
         ("audio_rate", pa.int32()),
         ("audio_channels", pa.int32()),
+        ("timecode", pa.string()),
     ]
 )
 CLIP = pa.struct(

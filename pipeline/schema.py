@@ -57,6 +57,7 @@ VIDEOS = pa.schema(
         _field("audio_codec", pa.string()),
         _field("audio_rate", pa.int32(), "Hz"),
         _field("audio_channels", pa.int32()),
+        _field("timecode", pa.string(), doc="of the first picture, as the camera wrote it; null without"),
         _field("frames", pa.int32(), doc="frames decoded"),
         _field("samples", pa.int32(), doc="frames sampled"),
         _field("shots", pa.int32()),

@@ -2,7 +2,8 @@
 
 in   uri, probe, clips, edits
 out  reel    {duration_s, width, height, fps, encoder, loudness_lufs|None, true_peak_dbtp|None}
-     files   name -> path in the scratch folder: reel.mp4, poster.jpg, grade.cube, clip-NNN.mp4
+     files   name -> path in the scratch folder: reel.mp4, reel.otio, poster.jpg, storyboard.jpg,
+             thumbnails.vtt, thumbnails.jpg, grade.cube, clip-NNN.mp4
 
 Memory does not grow with the reel: frames go from decoder to encoder one at a time, two where clips
 overlap, and the sound lies in a scratch file.
@@ -24,12 +25,14 @@ from stages.audio import assemble
 from stages.colour import write_cube
 from stages.container import LIBAV_ERRORS, LimitSettings, plain
 from stages.cutter import read_span
+from stages.editorial import media_of, timeline, write_timeline
 from stages.encode import Chapter, Form, ReelWriter, choose_encoder, write_jpeg
 from stages.failure import Failed
 from stages.mastering import Level, MasterSettings, master
 from stages.picture import BT709, HDR, Look, colours_of, finish, from_rgb, shown_size, to_rgb
 from stages.pulses import AccentSettings, ShowsEffects, accents, pulsed
 from stages.settings import Settings
+from stages.stills import Stills
 from stages.timeline import Slot, lay_out, output_rate
 from stages.tonemap import write_tone_map
 from stages.watchdog import unwatched
@@ -120,8 +123,10 @@ class _Reel:
     def render(self) -> dict[str, Any]:
         files = self._prepare_colours()
         reel, poster = self.folder / "reel.mp4", self.folder / "poster.jpg"
-        level = self._write(reel, self.slots, _Poster(self.best.clip, poster))
-        files |= {"reel.mp4": reel, "poster.jpg": poster}
+        stills = Stills(self.slots, self.fps)
+        level = self._write(reel, self.slots, _Poster(self.best.clip, poster), stills)
+        files |= {"reel.mp4": reel, "poster.jpg": poster, "reel.otio": self._timeline()}
+        files |= stills.write(self.folder)
         if self.settings.clips:
             for slot in self.slots:
                 name = f"clip-{slot.clip:03d}.mp4"
@@ -137,6 +142,14 @@ class _Reel:
             "true_peak_dbtp": level.true_peak_dbtp if level else None,
         }
         return {"reel": facts, "files": files}
+
+    def _timeline(self) -> Path:
+        path = self.folder / "reel.otio"
+        cubes = {shot: cube.name for shot, cube in self.cubes.items()}
+        media = [media_of(self.row)] * len(self.slots)
+        size = self.look.width, self.look.height
+        write_timeline(timeline(media, self.slots, self.fps, size, self.clips, cubes), path)
+        return path
 
     def _span(self, slot: Slot) -> Iterator[tuple[av.VideoFrame, int]]:
         span = (slot.start_s, slot.end_s)
@@ -184,7 +197,9 @@ class _Reel:
         accent = self.accents.get(slot.clip)
         return pulsed(frames, [accent], self.effects) if accent else frames
 
-    def _write(self, path: Path, slots: Sequence[Slot], poster: _Poster | None) -> Level | None:
+    def _write(
+        self, path: Path, slots: Sequence[Slot], poster: _Poster | None, stills: Stills | None = None
+    ) -> Level | None:
         """One file from slots that begin at 0; the level of its sound."""
         sound, level = self._sound(slots)
         form = Form(
@@ -204,6 +219,8 @@ class _Reel:
             for number, frame in enumerate(joined(slots, self._finished, self.blend)):
                 if number == still:
                     write_jpeg(frame, poster.path)
+                if stills:
+                    stills.see(number, frame)
                 writer.add(frame, key=number in firsts)
             writer.close()
         finally:

@@ -56,7 +56,8 @@ def render(facts, folder, spans=SPANS, overlaps=None, settings=CLEAR, grade=None
     with open_source(facts.uri) as source:
         probe = describe(source)
     folder.mkdir(exist_ok=True)
-    row = {"uri": facts.uri, "probe": probe, **edit_list(facts, spans, overlaps)}
+    log = [{"start_s": float(facts.times_s[0])}]
+    row = {"uri": facts.uri, "probe": probe, "shard_log": log, **edit_list(facts, spans, overlaps)}
     return Render(settings, grade, effects)(row, folder)
 
 
@@ -248,7 +249,8 @@ def test_poster_and_single_clips_are_written(tmp_path):
     facts = make_video(tmp_path / "a.mp4")
     settings = RenderSettings(crf=14, clips=True)
     row = render(facts, tmp_path / "out", settings=settings)
-    names = {"reel.mp4", "poster.jpg", *(f"clip-{n:03d}.mp4" for n in range(len(SPANS)))}
+    names = {"reel.mp4", "reel.otio", "poster.jpg", "storyboard.jpg", "thumbnails.jpg", "thumbnails.vtt"}
+    names |= {f"clip-{n:03d}.mp4" for n in range(len(SPANS))}
     assert set(row["files"]) == names
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     with av.open(str(row["files"]["poster.jpg"])) as file:
