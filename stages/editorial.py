@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import opentimelineio as otio
 from opentimelineio.opentime import RationalTime, TimeRange
@@ -44,7 +45,7 @@ class Media:
     def url(self) -> str:
         """Where it lies, without a login."""
         if protocol_of(self.uri) != "file":
-            return without_login(self.uri)
+            return "".join(c if c.isprintable() else quote(c) for c in without_login(self.uri))
         return Path(open_filesystem(self.uri)[1]).as_uri()
 
     @property
