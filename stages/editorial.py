@@ -16,8 +16,8 @@ from urllib.parse import quote
 import opentimelineio as otio
 from opentimelineio.opentime import RationalTime, TimeRange
 
-from stages.cutter import SAME_S
 from stages.filesystem import open_filesystem, protocol_of, without_login
+from stages.frames import Frames, frames_of
 from stages.timeline import Slot
 
 NAMESPACE = "reelmap"  # of what only reelmap knows, in the metadata
@@ -28,9 +28,8 @@ class Media:
     """A source as an editing program has to know it."""
 
     uri: str
-    fps: Fraction
-    first_s: float  # when the first picture comes, from the start of the presentation
-    duration_s: float  # end of the last one
+    frames: Frames
+    duration_s: float  # end of the last frame
     size: tuple[int, int]  # as displayed
     audio: bool
     timecode: str | None = None
@@ -54,25 +53,18 @@ class Media:
         if self.timecode is None:
             return 0
         try:
-            return round(otio.opentime.from_timecode(self.timecode, float(self.fps)).value)
+            return round(otio.opentime.from_timecode(self.timecode, float(self.frames.fps)).value)
         except ValueError:  # not one, or of a rate that has none
             return 0
 
-    def frame_at(self, seconds: float) -> int:
-        """The first frame that is not before `seconds` of the presentation, as the cutter counts."""
-        return max(0, math.ceil((seconds - SAME_S - self.first_s) * self.fps))
 
-
-def media_of(row: Mapping[str, Any]) -> Media:
+def media_of(row: dict[str, Any]) -> Media:
     """The source of a row that is rendered."""
-    facts, log = row["probe"], row.get("shard_log")
-    first_s = log[0]["start_s"] if log else 0.0
-    duration_s = row.get("duration_s") or facts["duration_s"] or 0.0
+    facts = row["probe"]
     return Media(
         uri=row["uri"],
-        fps=Fraction(facts["fps_exact"]),
-        first_s=0.0 if first_s is None or math.isnan(first_s) else first_s,
-        duration_s=duration_s,
+        frames=frames_of(row),
+        duration_s=row.get("duration_s") or facts["duration_s"] or 0.0,
         size=(facts["width"], facts["height"]),
         audio=bool(facts["audio_codec"]),
         timecode=facts.get("timecode"),
@@ -123,12 +115,12 @@ def _track(
             track.append(_transition(slot, fps))
         # Of what it shares with its neighbours each clip keeps its side of the cut.
         head, tail = slot.overlap // 2, overlap - overlap // 2
-        start = source.start + source.frame_at(slot.start_s) + head / fps * source.fps
-        length = (slot.count - head - tail) / fps * source.fps
+        start = source.start + source.frames.at(slot.start_s) + head / fps * source.frames.fps
+        length = (slot.count - head - tail) / fps * source.frames.fps
         clip = otio.schema.Clip(
             name=source.name,
             media_reference=_reference(source, ends[source]),
-            source_range=_range(start, length, source.fps),
+            source_range=_range(start, length, source.frames.fps),
         )
         known = clips.get(slot.clip, {})
         facts = {"clip": slot.clip, "score": known.get("score"), "why": known.get("why")}
@@ -136,10 +128,10 @@ def _track(
             facts["grade"] = cube
         clip.metadata[NAMESPACE] = facts
         if kind == otio.schema.TrackKind.Video and known.get("why"):
-            at = source.start + source.frame_at(known.get("thumbnail_s") or slot.start_s)
+            at = source.start + source.frames.at(known.get("thumbnail_s") or slot.start_s)
             at = min(max(at, math.ceil(start)), math.ceil(start + length) - 1)
             note = f"score {known['score']:.2f}"
-            marked = _range(Fraction(at), Fraction(1), source.fps)
+            marked = _range(Fraction(at), Fraction(1), source.frames.fps)
             clip.markers.append(
                 otio.schema.Marker(known["why"], marked, otio.schema.MarkerColor.GREEN, comment=note)
             )
@@ -151,18 +143,18 @@ def _ends(media: Sequence[Media], slots: Sequence[Slot], fps: Fraction) -> dict[
     """How many frames each source has: what its clips show at the least, whatever its header says."""
     ends: dict[Media, int] = {}
     for source, slot in zip(media, slots, strict=True):
-        end = math.ceil(source.frame_at(slot.start_s) + slot.count / fps * source.fps)
-        said = round((source.duration_s - source.first_s) * source.fps)
+        end = math.ceil(source.frames.at(slot.start_s) + slot.count / fps * source.frames.fps)
+        said = round((source.duration_s - source.frames.first_s) * source.frames.fps)
         ends[source] = max(ends.get(source, said), end)
     return ends
 
 
 def _reference(source: Media, frames: int) -> otio.schema.ExternalReference:
-    available = _range(Fraction(source.start), Fraction(frames), source.fps)
+    available = _range(Fraction(source.start), Fraction(frames), source.frames.fps)
     reference = otio.schema.ExternalReference(source.url, available)
     reference.name = source.name
     # What a float cannot hold, and what other formats want to be told.
-    facts = {"rate": str(source.fps), "size": list(source.size), "audio": source.audio}
+    facts = {"rate": str(source.frames.fps), "size": list(source.size), "audio": source.audio}
     reference.metadata[NAMESPACE] = facts
     return reference
 

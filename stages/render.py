@@ -1,7 +1,8 @@
 """The edit list as a film: exact spans at full size, graded, joined, with sound, as H.264 and AAC.
 
 in   uri, probe, clips, edits
-out  reel    {duration_s, width, height, fps, encoder, loudness_lufs|None, true_peak_dbtp|None}
+out  edits   as they were rendered: on the frames of the source
+     reel    {duration_s, width, height, fps, encoder, loudness_lufs|None, true_peak_dbtp|None}
      files   name -> path in the scratch folder: reel.mp4, reel.otio, poster.jpg, storyboard.jpg,
              thumbnails.vtt, thumbnails.jpg, grade.cube, clip-NNN.mp4
 
@@ -28,6 +29,7 @@ from stages.cutter import read_span
 from stages.editorial import media_of, timeline, write_timeline
 from stages.encode import Chapter, Form, ReelWriter, choose_encoder, write_jpeg
 from stages.failure import Failed
+from stages.frames import frames_of, on_frames
 from stages.mastering import Level, MasterSettings, master
 from stages.picture import BT709, HDR, Look, colours_of, finish, from_rgb, shown_size, to_rgb
 from stages.pulses import AccentSettings, ShowsEffects, accents, pulsed
@@ -110,7 +112,10 @@ class _Reel:
         probe = row["probe"]
         self.source_fps = Fraction(probe["fps_exact"])
         self.fps = output_rate(self.source_fps)
-        self.slots = lay_out(row["edits"], self.fps)
+        # Without an even rate there is no grid: then the cutter goes by the times of the frames.
+        grid = None if probe["variable_rate"] else frames_of(row)
+        self.edits = on_frames(row["edits"], grid, self.fps) if grid else row["edits"]
+        self.slots = lay_out(self.edits, self.fps)
         self.clips = {clip["clip"]: clip for clip in row["clips"]}
         wanted = render.effects.accents if render.effects else AccentSettings()
         self.accents = accents(self.slots, self.clips, self.fps, wanted)
@@ -141,7 +146,7 @@ class _Reel:
             "loudness_lufs": level.loudness_lufs if level else None,
             "true_peak_dbtp": level.true_peak_dbtp if level else None,
         }
-        return {"reel": facts, "files": files}
+        return {"reel": facts, "files": files, "edits": self.edits}
 
     def _timeline(self) -> Path:
         path = self.folder / "reel.otio"

@@ -12,11 +12,12 @@ from click.testing import CliRunner, Result
 from jobs import cli
 from pipeline.tables import write_part
 from stages.editorial import Media, timeline, write_timeline
+from stages.frames import Frames
 from stages.timeline import Slot
 from tests.pipeline import made_up
 
 NTSC = Fraction(30000, 1001)
-MEDIA = Media("s3://library/day 1/The Film.mp4", NTSC, 0.0, 60.0, (1920, 1080), True)
+MEDIA = Media("s3://library/day 1/The Film.mp4", Frames(NTSC, 0.0), 60.0, (1920, 1080), True)
 
 
 def slots(fps: Fraction) -> list[Slot]:
@@ -62,7 +63,7 @@ def test_otio_comes_out_as_it_is(tmp_path: Path) -> None:
 
 def test_an_edl_reads_back_to_the_same_frames(tmp_path: Path) -> None:
     fps = Fraction(25)
-    output = archive(tmp_path, fps, replace(MEDIA, fps=fps))
+    output = archive(tmp_path, fps, replace(MEDIA, frames=Frames(fps, 0.0)))
     assert run(output, "good", "--format", "edl", "--out", tmp_path / "a.txt").exit_code == 0
     lines = (tmp_path / "a.txt").read_text().splitlines()
     assert lines[:2] == ["TITLE: reel of The Film.mp4", "FCM: NON-DROP FRAME"]
@@ -133,7 +134,7 @@ def test_a_name_full_of_surprises_stays_a_name(tmp_path: Path, suffix: str) -> N
 
 
 def test_what_cannot_be_exported_is_said_in_words(tmp_path: Path) -> None:
-    output = archive(tmp_path, Fraction(15), replace(MEDIA, fps=Fraction(15)))
+    output = archive(tmp_path, Fraction(15), replace(MEDIA, frames=Frames(Fraction(15), 0.0)))
     for arguments, words in (
         (("good", "--out", tmp_path / "a.edl"), "counts in timecode"),
         (("good", "--out", tmp_path / "a.xyz"), "give --format"),

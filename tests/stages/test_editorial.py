@@ -11,13 +11,14 @@ import pytest
 
 from stages.container import open_source
 from stages.editorial import Media, media_of, timeline, write_timeline
+from stages.frames import Frames
 from stages.probe import describe
 from stages.timeline import Slot
 from tests.media import make_video, read_counter, read_pictures
 from tests.stages.test_render import Redden, edit_list, render
 
 SPANS, OVERLAPS = [(3, 40), (45, 80), (80, 99)], [0, 9, 0]
-MEDIA = Media("/films/a.mp4", Fraction(25), 0.0, 20.0, (640, 360), True)
+MEDIA = Media("/films/a.mp4", Frames(Fraction(25), 0.0), 20.0, (640, 360), True)
 
 
 def slot(start_s, count, first=0, overlap=0, effect="cut", clip=0, fps=25):
@@ -80,16 +81,16 @@ def test_a_transition_reaches_into_what_both_clips_have_beyond_the_cut(tmp_path)
 
 
 def test_times_between_frames_are_those_that_the_cutter_takes():
-    media = replace(MEDIA, fps=Fraction(30000, 1001), first_s=0.0)
-    made = build(media, [slot(1.01, 30, fps=29.97)], media.fps)
+    media = replace(MEDIA, frames=Frames(Fraction(30000, 1001), 0.0))
+    made = build(media, [slot(1.01, 30, fps=29.97)], media.frames.fps)
     start = next(iter(made.find_clips())).source_range.start_time
     assert start.value == math.ceil(1.01 * 29.97)
-    late = build(replace(MEDIA, first_s=0.3), [slot(1.3, 10)])
+    late = build(replace(MEDIA, frames=Frames(Fraction(25), 0.3)), [slot(1.3, 10)])
     assert next(iter(late.find_clips())).source_range.start_time.value == 25
 
 
 def test_a_source_of_another_rate_is_counted_at_its_own():
-    media = replace(MEDIA, fps=Fraction(120))
+    media = replace(MEDIA, frames=Frames(Fraction(120), 0.0))
     slots = [slot(1.0, 60, fps=60), slot(4.0, 30, first=50, overlap=10, effect="whip", clip=1, fps=60)]
     made = build(media, slots, Fraction(60))
     ranges = [clip.source_range for clip in made.video_tracks()[0].find_clips()]
@@ -165,6 +166,6 @@ def test_a_row_says_what_there_is_to_know_of_its_source():
     probe = {"fps_exact": "25/1", "duration_s": 9.0, "width": 64, "height": 36, "audio_codec": None}
     row = {"uri": "a.mp4", "probe": probe, "shard_log": [{"start_s": 0.25}], "duration_s": 8.0}
     media = media_of(row)
-    assert (media.first_s, media.duration_s, media.size, media.audio) == (0.25, 8.0, (64, 36), False)
+    assert (media.frames.first_s, media.duration_s, media.size, media.audio) == (0.25, 8.0, (64, 36), False)
     lost = media_of(row | {"shard_log": [{"start_s": float(np.nan)}]})
-    assert lost.first_s == 0
+    assert lost.frames.first_s == 0
