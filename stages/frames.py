@@ -39,7 +39,7 @@ def frames_of(row: dict[str, Any]) -> Frames:
 
 
 def on_frames(edits: Sequence[dict[str, Any]], frames: Frames, fps: Fraction) -> list[dict[str, Any]]:
-    """The edits with every bound on a frame of the source and of a reel of `fps`; none shows more than before."""
+    """The edits with every bound on a frame of the source and of a reel of `fps`, none longer than it was."""
     step = max(1, round(frames.fps / fps))  # frames of the source in one of the reel
     found, end = [], 0  # in frames of the reel
     for edit in edits:

@@ -47,7 +47,7 @@ def test_a_clip_is_the_frames_that_begin_in_it_whatever_the_rates(rate, first_s)
         assert slot.end_s - slot.start_s == pytest.approx(float(slot.count / fps), abs=1e-9)
         assert edit["reel_start_s"] * fps == pytest.approx(slot.first, abs=1e-6)
     assert slots[-1].end / float(fps) == pytest.approx(
-        sum(b - a for a, b in spans) - 29 * 0.3, abs=30 / float(source.fps)
+        sum(b - a for a, b in spans) - 29 * 0.3, abs=30 * step / float(source.fps)
     )
 
 
