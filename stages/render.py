@@ -112,10 +112,10 @@ class _Reel:
         probe = row["probe"]
         self.source_fps = Fraction(probe["fps_exact"])
         self.fps = output_rate(self.source_fps)
-        # Without an even rate there is no grid: then the cutter goes by the times of the frames.
-        grid = None if probe["variable_rate"] else frames_of(row)
-        self.edits = on_frames(row["edits"], grid, self.fps) if grid else row["edits"]
-        self.slots = lay_out(self.edits, self.fps)
+        self.edits, self.slots = row["edits"], lay_out(row["edits"], self.fps)
+        if not probe["variable_rate"]:  # else there is no grid, and the cutter goes by the frames' own times
+            self.edits = on_frames(row["edits"], frames_of(row), self.fps)
+            self.slots = lay_out(self.edits, self.fps)
         self.clips = {clip["clip"]: clip for clip in row["clips"]}
         wanted = render.effects.accents if render.effects else AccentSettings()
         self.accents = accents(self.slots, self.clips, self.fps, wanted)
