@@ -30,7 +30,7 @@ QUICK = RenderSettings(crf=28, preset="ultrafast", encoder="libx264")
 
 
 def reel_of(path: Path, folder: Path) -> tuple[float, int, float, float | None]:
-    """A reel of a few spans of a real file: seconds and frames it should have, seconds of picture and sound."""
+    """A reel of spans of a real file: seconds and frames it should have, seconds of picture and sound."""
     with open_source(str(path), LIMITS) as source:
         facts = describe(source)
         starts = source.video.start_time or 0
