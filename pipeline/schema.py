@@ -144,6 +144,8 @@ REELS = pa.schema(
         _field("height", pa.int32(), "pixels"),
         _field("fps", pa.float64(), "frames/s"),
         _field("encoder", pa.string(), doc="the video encoder that was used"),
+        _field("copied_s", pa.float64(), "s", "of the reel, whose pictures are the source's own"),
+        _field("not_copied", pa.string(), doc="why nothing could be copied, where it was asked for"),
         _field("loudness_lufs", pa.float32(), "LUFS", "integrated; null without audio"),
         _field("true_peak_dbtp", pa.float32(), "dBTP"),
         _field("size_bytes", pa.int64(), "bytes"),
