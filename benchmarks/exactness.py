@@ -21,7 +21,7 @@ from stages.failure import Dropped, Failed
 from stages.probe import describe
 from stages.render import Render, RenderSettings
 from stages.timeline import lay_out
-from tests.exactness import KINDS, Exactness, examine, table
+from tests.exactness import HEADER, KINDS, examine, line
 
 SPANS, SPAN_S = 3, 0.7
 LIMIT_S = 120
@@ -113,11 +113,10 @@ def main() -> None:
     parser.add_argument("--cuts", type=int, default=40)
     parser.add_argument("--files", type=Path, help="a folder of real files, read to any depth")
     options = parser.parse_args()
-    results: dict[str, Exactness] = {}
+    print(HEADER)
     for name, kind in KINDS.items():
         with tempfile.TemporaryDirectory() as folder:
-            results[name] = examine(kind, Path(folder), options.cuts)
-    table(results, print)
+            print(line(name, examine(kind, Path(folder), options.cuts)), flush=True)
     if not options.files:
         return
     print("\n| file | | |\n|---|---|---|")

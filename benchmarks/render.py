@@ -14,6 +14,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -55,7 +56,7 @@ reel.write_videofile(out, codec="libx264", preset="veryfast", ffmpeg_params=["-c
 """
 
 Spans = list[tuple[float, float]]
-Way = Callable[[Path], None]
+Way = Callable[[Path], dict[str, Any] | None]  # ours says what the reel is
 
 
 def row_of(video: str, cuts: int, seconds: float, dissolve_s: float = 0.0) -> dict[str, Any]:
@@ -200,13 +201,18 @@ def compare(video: str, options: argparse.Namespace) -> None:
             for name, (way, _) in ways.items():
                 began_s, cpu_began_s = time.perf_counter(), cpu_s()
                 try:
-                    way(reels[name])
+                    reel = way(reels[name]) or {}
                 except subprocess.CalledProcessError as error:
                     print(f"{name} ended with {error.returncode}")
                 if not reels[name].exists():  # a program that cannot start may end without an error
                     print(f"{name} wrote nothing")
                     continue
-                taken[name].append((time.perf_counter() - began_s, cpu_s() - cpu_began_s))
+                figures = time.perf_counter() - began_s, cpu_s() - cpu_began_s
+                taken[name].append(figures)
+                said = reel.get("not_copied") or f"{reel.get('copied_s', 0):.1f} s copied"
+                print(
+                    f"{name}: {figures[0]:.1f} s, {figures[1]:.1f} CPU s, {said}", file=sys.stderr, flush=True
+                )
         print(f"\n{Path(video).name}: {options.cuts} clips of {options.seconds:g} s\n")
         print("| | x real time | seconds | CPU seconds | reel, s | kB | PSNR, dB |")
         print("|---" * 7 + "|")

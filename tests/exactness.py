@@ -4,7 +4,7 @@ Every frame of the sources carries its number, every second a flash and a beep, 
 beeps: so each frame of a reel says where it comes from, and each piece of its sound does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -232,11 +232,13 @@ def sound_error(reel: np.ndarray, source: np.ndarray, slots: Sequence[Slot], fps
     return worst
 
 
-def table(results: dict[str, Exactness], show: Callable[[str], None]) -> None:
-    """The results as lines of Markdown."""
-    show("| kind | cuts | frames | frame error | flash to beep, ms | sound off, samples |")
-    show("|---|---|---|---|---|---|")
-    for name, found in results.items():
-        sync = "" if found.sync_s is None else f"{1000 * found.sync_s:.1f}"
-        sound = "" if found.sound_samples is None else str(found.sound_samples)
-        show(f"| {name} | {found.cuts} | {found.frames} | {found.frame_error} | {sync} | {sound} |")
+HEADER = (
+    "| kind | cuts | frames | frame error | flash to beep, ms | sound off, samples |\n" + "|---" * 6 + "|"
+)
+
+
+def line(name: str, found: Exactness) -> str:
+    """A result as a row of Markdown under HEADER."""
+    sync = "" if found.sync_s is None else f"{1000 * found.sync_s:.2f}"
+    sound = "" if found.sound_samples is None else str(found.sound_samples)
+    return f"| {name} | {found.cuts} | {found.frames} | {found.frame_error} | {sync} | {sound} |"
