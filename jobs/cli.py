@@ -8,7 +8,7 @@ COMMANDS = (
     *(runs.highlights, runs.archive, runs.demo),
     *(cluster.submit, cluster.jobs, cluster.logs, cluster.stop, cluster.tune),
     *(teach.train, teach.label),
-    *(videos.effect, videos.proxies),
+    *(videos.effect, videos.proxies, videos.export),
     *(outputs.status, outputs.report, outputs.verify, outputs.failures),
 )
 

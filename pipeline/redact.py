@@ -3,6 +3,10 @@
 import os
 import re
 
+from stages.filesystem import without_login
+
+__all__ = ["without_login", "without_secrets"]
+
 _SIGNED = "X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig"  # in a query
 _SHORTEST_SECRET = 8  # a shorter one would blank ordinary words
 
@@ -17,9 +21,3 @@ def without_secrets(text: str) -> str:
         if len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, f"({name})")
     return text
-
-
-def without_login(uri: str, query: str = "") -> str:
-    """The URI without user and password, and with `query` for a signed one; all else stays as it is."""
-    uri = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", uri)  # a password may hold an @ itself
-    return re.sub(r"^(https?://[^?#]*)[?#].*", rf"\1{query}", uri, flags=re.IGNORECASE | re.DOTALL)

@@ -34,6 +34,16 @@ _RUNS = 5
 _QUIET_LUFS, _LOUD_LUFS = -50.0, -10.0  # ends of the loudness bar
 _INDEX_COLUMNS = ["video_id", "uri", "status", "duration_s", "clips", "chosen", "shots", "published_at"]
 
+# What lies beside a reel, in the order in which it is of use to most; other files are listed after these.
+_BESIDE = {
+    "reel.otio": "timeline for editing programs (OpenTimelineIO); reelmap export makes EDL and FCPXML of it",
+    "storyboard.jpg": "a picture of every clip in the reel",
+    "poster.jpg": "a frame of the best clip",
+    "grade.cube": "the grade of the best clip, for any editing program",
+    "thumbnails.vtt": "previews for players (WebVTT), in thumbnails.jpg",
+    "thumbnails.jpg": "the pictures of thumbnails.vtt",
+}
+
 _STATUSES = (schema.OK, schema.DROPPED, schema.FAILED)
 
 Row = dict[str, Any]
@@ -214,12 +224,13 @@ def _middle(lengths: Iterable[float | None]) -> float | None:
 def _reel(reel: Row | None) -> Row | None:
     if reel is None:
         return None
-    files = [file for file in reel["files"] or [] if file != reel["uri"]]
-    poster = next((file for file in files if file.endswith("/poster.jpg")), None)
+    files = {file.rsplit("/", 1)[-1]: _relative(file) for file in reel["files"] or [] if file != reel["uri"]}
     return reel | {
         "href": _relative(reel["uri"]),
-        "poster": _relative(poster) if poster else None,
-        "links": [(file.rsplit("/", 1)[-1], _relative(file)) for file in files],
+        "poster": files.get("poster.jpg"),
+        "storyboard": files.get("storyboard.jpg"),
+        "links": [(name, files[name], words) for name, words in _BESIDE.items() if name in files],
+        "more": [(name, href) for name, href in files.items() if name not in _BESIDE],
     }
 
 

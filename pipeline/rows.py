@@ -49,6 +49,7 @@ FACTS = pa.struct(
         ("audio_codec", pa.string()),
         ("audio_rate", pa.int32()),
         ("audio_channels", pa.int32()),
+        ("timecode", pa.string()),
     ]
 )
 CLIP = pa.struct(
@@ -80,6 +81,8 @@ REEL = pa.struct(
         ("height", pa.int32()),
         ("fps", pa.float64()),
         ("encoder", pa.string()),
+        ("copied_s", pa.float64()),
+        ("not_copied", pa.string()),
         ("loudness_lufs", pa.float32()),
         ("true_peak_dbtp", pa.float32()),
         ("size_bytes", pa.int64()),

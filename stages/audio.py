@@ -24,7 +24,7 @@ RATE = 48000
 CHANNELS = 2
 # Decoders need some packets before the first good sample (AAC 1024 samples, Opus 80 ms, MP3 more).
 PREROLL_S = 0.25
-# A packet clock that strays by less is a rounded one; more is a gap or an overlap.
+# A packet clock that strays by less is a rounded one, right on the average; more is a gap or an overlap.
 MAX_STRAY_S = 0.02
 SAME_PLACE_S = 0.05
 
@@ -132,12 +132,13 @@ def read_samples(source: Source, start_s: float, count: int) -> np.ndarray:
 
 def _runs(source: Source, start_s: float, end_s: float) -> Iterator[tuple[float, np.ndarray]]:
     """Unbroken stretches of sound as (time of the first sample, f32[n, 2])."""
-    resampler, form, parts = None, None, []
+    resampler, form, parts, strays = None, None, [], []
     begin_s = next_s = 0.0
 
-    def finish() -> np.ndarray:
+    def finish() -> tuple[float, np.ndarray]:
         parts.extend(out.to_ndarray() for out in resampler.resample(None))
-        return np.concatenate(parts, axis=1).T if parts else np.zeros((0, CHANNELS), np.float32)
+        run = np.concatenate(parts, axis=1).T if parts else np.zeros((0, CHANNELS), np.float32)
+        return begin_s + float(np.mean(strays)), run
 
     for frame in _audio_frames(source, start_s - PREROLL_S):
         time_s = source.seconds(frame)
@@ -148,16 +149,17 @@ def _runs(source: Source, start_s: float, end_s: float) -> Iterator[tuple[float,
             continue
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if resampler is not None and (shape != form or abs(time_s - next_s) > MAX_STRAY_S):
-            yield begin_s, finish()
+            yield finish()
             resampler = None
         if resampler is None:
             resampler = av.AudioResampler(format="fltp", layout="stereo", rate=RATE)
-            form, parts, begin_s, next_s = shape, [], time_s, time_s
+            form, parts, strays, begin_s, next_s = shape, [], [], time_s, time_s
+        strays.append(time_s - next_s)
         frame.pts = None  # the run counts its own samples: packet times are rounded
         parts.extend(out.to_ndarray() for out in resampler.resample(frame))
         next_s += length_s
     if resampler is not None:
-        yield begin_s, finish()
+        yield finish()
 
 
 def _audio_frames(source: Source, from_s: float) -> Iterator[av.AudioFrame]:

@@ -21,6 +21,9 @@ SAME_S = 1e-3
 # How far before a span to look for a keyframe when the index led to a later one.
 STEPS_BACK_S = (0.0, 2.0, 10.0, 40.0, math.inf)
 MAX_FREEZE_S = 1.0
+# A program stream says the time of few pictures; what libav makes of it for the first ones after a seek may
+# be half a frame off.
+UNSURE_AFTER_SEEK = ("mpeg",)
 
 
 def read_span(
@@ -94,6 +97,8 @@ def frames_from(
                 if stream is not source.video:
                     stream.discard = Discard.all
             from_start = start_s - step_s <= 0
+            if not (step_s or from_start) and source.container.format.name in UNSURE_AFTER_SEEK:
+                continue
             if not from_start:
                 source.seek(start_s - step_s)
             frames = _whole_frames(source, source_fps, from_start)

@@ -33,6 +33,7 @@ class Form:
     preset: str
     primaries: int = BT709
     transfer: int = BT709
+    parameter_sets: int = 0  # the number of SPS and PPS
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def encodes(name: str, width: int, height: int, fps: Fraction) -> bool:
         return False
     try:
         context = av.CodecContext.create(name, "w")
-        _configure(context, Form(width, height, fps, name, 23, "veryfast"))
+        configure(context, Form(width, height, fps, name, 23, "veryfast"))
         frame = av.VideoFrame(width, height, "yuv420p")
         for plane in frame.planes:
             plane.update(np.full(plane.buffer_size, 128, np.uint8))
@@ -71,7 +72,7 @@ def encodes(name: str, width: int, height: int, fps: Fraction) -> bool:
     return any(packet.size for packet in packets)
 
 
-def _configure(context: av.VideoCodecContext, form: Form) -> None:
+def configure(context: av.VideoCodecContext, form: Form) -> None:
     context.width, context.height, context.pix_fmt = form.width, form.height, "yuv420p"
     context.framerate, context.time_base = form.fps, 1 / form.fps
     context.gop_size = max(1, round(KEYFRAME_EVERY_S * form.fps))
@@ -80,7 +81,12 @@ def _configure(context: av.VideoCodecContext, form: Form) -> None:
     context.sample_aspect_ratio = Fraction(1)
     quality = str(form.crf)
     context.options = {
-        "libx264": {"preset": form.preset, "crf": quality, "forced-idr": "1"},
+        "libx264": {
+            "preset": form.preset,
+            "crf": quality,
+            "forced-idr": "1",
+            "x264-params": f"sps-id={form.parameter_sets}",
+        },
         "h264_nvenc": {"preset": "p4", "rc": "vbr", "cq": quality, "b": "0", "forced-idr": "1"},
         # Videotoolbox counts quality upwards, 1..100.
         "h264_videotoolbox": {"q:v": str(max(1, 100 - 2 * form.crf))},
@@ -96,11 +102,11 @@ class ReelWriter:
 
     def __init__(self, path: Path, form: Form, chapters: Sequence[Chapter], audio: Path | None):
         self.form = form
-        self.frames = 0
+        self.frames = self.copied = 0
         options = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
         self._output = av.open(str(path), "w", options=options)
         self._video = self._output.add_stream(form.encoder, rate=form.fps)
-        _configure(self._video.codec_context, form)
+        configure(self._video.codec_context, form)
         self._audio_file = av.open(str(audio)) if audio else None
         self._packets = iter(())
         if self._audio_file:
@@ -123,10 +129,18 @@ class ReelWriter:
 
     def add(self, frame: av.VideoFrame, key: bool = False) -> None:
         """The next frame (yuv420p, finished); `key` starts a new GOP, so that a player can jump there."""
+        self.stamp(frame, key)
+        self._output.mux(self._video.encode(frame))
+        self.copy_sound()
+
+    def stamp(self, frame: av.VideoFrame, key: bool) -> None:
+        """Make it the next one."""
         frame.pts, frame.time_base = self.frames, 1 / self.form.fps
         frame.pict_type = PictureType.I if key else PictureType.NONE
         self.frames += 1
-        self._output.mux(self._video.encode(frame))
+
+    def copy_sound(self) -> None:
+        """As much as belongs beside the frames so far."""
         self._copy_sound(float(self.frames / self.form.fps) + INTERLEAVE_S)
 
     def _copy_sound(self, until_s: float) -> None:

@@ -52,3 +52,9 @@ def code_of(error: BaseException | None) -> str:
     """The error code of an object store, "" if it was not an answer of one."""
     answer = answer_of(error)
     return str(answer.response.get("Error", {}).get("Code", "")) if answer else ""
+
+
+def without_login(uri: str, query: str = "") -> str:
+    """The URI without user and password, and with `query` for a signed one; all else stays as it is."""
+    uri = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", uri)  # a password may hold an @ itself
+    return re.sub(r"^(https?://[^?#]*)[?#].*", rf"\1{query}", uri, flags=re.IGNORECASE | re.DOTALL)

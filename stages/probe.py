@@ -81,6 +81,7 @@ def describe(source: Source) -> dict[str, Any]:
         "audio_codec": audio.codec_context.name if audio else None,
         "audio_rate": audio.rate if audio else None,
         "audio_channels": audio.channels if audio else None,
+        "timecode": video.metadata.get("timecode") or container.metadata.get("timecode"),
     }
 
 

@@ -1,8 +1,11 @@
 """The edit list as a film: exact spans at full size, graded, joined, with sound, as H.264 and AAC.
 
 in   uri, probe, clips, edits
-out  reel    {duration_s, width, height, fps, encoder, loudness_lufs|None, true_peak_dbtp|None}
-     files   name -> path in the scratch folder: reel.mp4, poster.jpg, grade.cube, clip-NNN.mp4
+out  edits   as they were rendered: on the frames of the source
+     reel    {duration_s, width, height, fps, encoder, copied_s, not_copied|None, loudness_lufs|None,
+             true_peak_dbtp|None}
+     files   name -> path in the scratch folder: reel.mp4, reel.otio, poster.jpg, storyboard.jpg,
+             thumbnails.vtt, thumbnails.jpg, grade.cube, clip-NNN.mp4
 
 Memory does not grow with the reel: frames go from decoder to encoder one at a time, two where clips
 overlap, and the sound lies in a scratch file.
@@ -24,12 +27,16 @@ from stages.audio import assemble
 from stages.colour import write_cube
 from stages.container import LIBAV_ERRORS, LimitSettings, plain
 from stages.cutter import read_span
-from stages.encode import Chapter, Form, ReelWriter, choose_encoder, write_jpeg
+from stages.editorial import media_of, timeline, write_timeline
+from stages.encode import SOFTWARE, Chapter, Form, ReelWriter, choose_encoder, write_jpeg
 from stages.failure import Failed
+from stages.frames import frames_of, on_frames
 from stages.mastering import Level, MasterSettings, master
 from stages.picture import BT709, HDR, Look, colours_of, finish, from_rgb, shown_size, to_rgb
 from stages.pulses import AccentSettings, ShowsEffects, accents, pulsed
 from stages.settings import Settings
+from stages.splice import Copied, Copier, SpliceWriter, segments, unlike
+from stages.stills import Stills
 from stages.timeline import Slot, lay_out, output_rate
 from stages.tonemap import write_tone_map
 from stages.watchdog import unwatched
@@ -49,6 +56,9 @@ class RenderSettings(Settings):
     true_peak_dbtp: float = Field(-1.0, ge=-20, le=0)
     crossfade_s: float = Field(0.02, ge=0, le=1, description="of the sound at a hard cut")
     clips: bool = Field(False, description="also write every chosen clip as a file of its own")
+    copy_video: bool = Field(
+        False, description="copy what is shown as it is in the source, and encode the rest: H.264, ungraded"
+    )
 
 
 class GradesShots(Protocol):
@@ -97,6 +107,25 @@ class _Poster:
     path: Path
 
 
+class _Watched:
+    """The frames of a file as they go by, of which some are kept as pictures."""
+
+    def __init__(self, slots: Sequence[Slot], poster: _Poster | None, stills: Stills | None):
+        self.poster, self.stills = poster, stills
+        self.still = next((s.first + s.count // 2 for s in slots if poster and s.clip == poster.clip), None)
+
+    def wants(self, first: int, end: int) -> bool:
+        """Whether one of these frames is kept."""
+        wanted = {self.still} | (self.stills.wanted if self.stills else set())
+        return not wanted.isdisjoint(range(first, end))
+
+    def see(self, number: int, frame: av.VideoFrame) -> None:
+        if self.poster and number == self.still:
+            write_jpeg(frame, self.poster.path)
+        if self.stills:
+            self.stills.see(number, frame)
+
+
 class _Reel:
     """One video's rendering: what is fixed for all of its clips."""
 
@@ -107,21 +136,30 @@ class _Reel:
         probe = row["probe"]
         self.source_fps = Fraction(probe["fps_exact"])
         self.fps = output_rate(self.source_fps)
-        self.slots = lay_out(row["edits"], self.fps)
+        self.edits, self.slots = row["edits"], lay_out(row["edits"], self.fps)
+        if not probe["variable_rate"]:  # else there is no grid, and the cutter goes by the frames' own times
+            self.edits = on_frames(row["edits"], frames_of(row), self.fps)
+            self.slots = lay_out(self.edits, self.fps)
         self.clips = {clip["clip"]: clip for clip in row["clips"]}
         wanted = render.effects.accents if render.effects else AccentSettings()
         self.accents = accents(self.slots, self.clips, self.fps, wanted)
         self.best = max(self.slots, key=lambda slot: self.clips[slot.clip]["score"])
         width, height = shown_size(probe["width"], probe["height"], self.settings.max_height)
         self.look = Look(width, height, probe["rotation"] or 0, bool(probe["interlaced"]))
-        self.encoder = choose_encoder(self.settings.encoder, width, height, self.fps)
+        wanted = self.settings.encoder
+        if self.settings.copy_video and wanted == "auto":
+            wanted = SOFTWARE  # the one whose pictures can stand beside copied ones
+        self.encoder = choose_encoder(wanted, width, height, self.fps)
         self.primaries = self.transfer = BT709
+        self.copied, self.not_copied = 0, None
 
     def render(self) -> dict[str, Any]:
         files = self._prepare_colours()
         reel, poster = self.folder / "reel.mp4", self.folder / "poster.jpg"
-        level = self._write(reel, self.slots, _Poster(self.best.clip, poster))
-        files |= {"reel.mp4": reel, "poster.jpg": poster}
+        stills = Stills(self.slots, self.fps)
+        level = self._write(reel, self.slots, _Poster(self.best.clip, poster), stills)
+        files |= {"reel.mp4": reel, "poster.jpg": poster, "reel.otio": self._timeline()}
+        files |= stills.write(self.folder)
         if self.settings.clips:
             for slot in self.slots:
                 name = f"clip-{slot.clip:03d}.mp4"
@@ -133,10 +171,20 @@ class _Reel:
             "height": self.look.height,
             "fps": float(self.fps),
             "encoder": self.encoder,
+            "copied_s": float(self.copied / self.fps),
+            "not_copied": self.not_copied,
             "loudness_lufs": level.loudness_lufs if level else None,
             "true_peak_dbtp": level.true_peak_dbtp if level else None,
         }
-        return {"reel": facts, "files": files}
+        return {"reel": facts, "files": files, "edits": self.edits}
+
+    def _timeline(self) -> Path:
+        path = self.folder / "reel.otio"
+        cubes = {shot: cube.name for shot, cube in self.cubes.items()}
+        media = [media_of(self.row)] * len(self.slots)
+        size = self.look.width, self.look.height
+        write_timeline(timeline(media, self.slots, self.fps, size, self.clips, cubes), path)
+        return path
 
     def _span(self, slot: Slot) -> Iterator[tuple[av.VideoFrame, int]]:
         span = (slot.start_s, slot.end_s)
@@ -146,7 +194,7 @@ class _Reel:
     def _prepare_colours(self) -> dict[str, Path]:
         """The colour tags of the reel, the tone map if the source is HDR, else a cube per shot."""
         with closing(self._span(self.slots[0])) as frames:
-            colours = colours_of(next(frames)[0])
+            self.colours = colours = colours_of(next(frames)[0])
         self.cubes: dict[int, Path] = {}
         if colours.transfer in HDR:
             tone_map = self.folder / "tonemap.cube"
@@ -184,7 +232,9 @@ class _Reel:
         accent = self.accents.get(slot.clip)
         return pulsed(frames, [accent], self.effects) if accent else frames
 
-    def _write(self, path: Path, slots: Sequence[Slot], poster: _Poster | None) -> Level | None:
+    def _write(
+        self, path: Path, slots: Sequence[Slot], poster: _Poster | None, stills: Stills | None = None
+    ) -> Level | None:
         """One file from slots that begin at 0; the level of its sound."""
         sound, level = self._sound(slots)
         form = Form(
@@ -197,21 +247,41 @@ class _Reel:
             primaries=self.primaries,
             transfer=self.transfer,
         )
-        writer = ReelWriter(path, form, chapters(slots, self.fps), sound)
+        copier = self._copier(form)
+        marks = chapters(slots, self.fps)
+        writer = (
+            SpliceWriter(path, form, marks, sound, copier) if copier else ReelWriter(path, form, marks, sound)
+        )
         firsts = {slot.first for slot in slots}
-        still = next((s.first + s.count // 2 for s in slots if poster and s.clip == poster.clip), None)
+        watched = _Watched(slots, poster, stills)
         try:
-            for number, frame in enumerate(joined(slots, self._finished, self.blend)):
-                if number == still:
-                    write_jpeg(frame, poster.path)
-                writer.add(frame, key=number in firsts)
+            for piece in segments(slots, copier, self.accents) if copier else [slots]:
+                if isinstance(piece, Copied):
+                    writer.copy(piece)
+                    if watched.wants(writer.frames - len(piece.pictures), writer.frames):
+                        for number, frame in writer.decode(piece):
+                            watched.see(number, frame)
+                    continue
+                for frame in joined(piece, self._finished, self.blend):
+                    watched.see(writer.frames, frame)
+                    writer.add(frame, key=writer.frames in firsts)
             writer.close()
         finally:
             writer.abandon()
+        self.copied = writer.copied if stills else self.copied
         check(path, slots[-1].end, self.fps, sound is not None)
         if sound:
             sound.unlink()
         return level
+
+    def _copier(self, form: Form) -> Copier | None:
+        """Of what may be copied; None, and `not_copied` says why, where nothing may."""
+        if not self.settings.copy_video:
+            return None
+        self.not_copied = unlike(self.row["probe"], self.colours, self.look, form, bool(self.cubes)) or None
+        if self.not_copied:
+            return None
+        return Copier(self.row["uri"], self.fps, self.limits, self.row.get("etag") or "")
 
     def _sound(self, slots: Sequence[Slot]) -> tuple[Path | None, Level | None]:
         if not self.row["probe"]["audio_codec"]:

@@ -10,7 +10,7 @@ beep that begins with that frame. The cells are shares of the picture, so they s
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,11 +28,14 @@ CODECS = {
     ".mkv": ("libx264", "aac"),
     ".ts": ("libx264", "aac"),
     ".webm": ("libvpx-vp9", "libopus"),
-    ".avi": ("mpeg4", "aac"),
+    ".avi": ("mpeg4", "libmp3lame"),
+    ".vob": ("mpeg2video", "mp2"),  # an MPEG-2 program stream
 }
 FAST = {
     "libx264": {"preset": "veryfast", "crf": "16"},
     "libx265": {"preset": "ultrafast", "crf": "16", "x265-params": "log-level=none"},
+    "libsvtav1": {"preset": "12", "crf": "20", "svtav1-params": "lookahead=0"},
+    "prores_ks": {"profile": "0"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"},
 }
 
@@ -60,6 +63,7 @@ class MediaFacts:
     duration_s: float  # end of the last frame
     start_s: float  # start of the presentation on the stream clock
     audio: bool
+    first: int = 0  # number of the first frame on show
 
     @property
     def uri(self) -> str:
@@ -99,7 +103,8 @@ def make_video(
 
     size                 (width, height) as coded and, but for rotation, as displayed with square pixels
     shots                so many equal shots of different looks, or a list (its length replaces `seconds`)
-    audio                "beeps", "silence", "noise", samples f32 [n, channels], or None for no audio stream
+    audio                "beeps", "hissing" (beeps in noise), "silence", "noise", samples f32 [n, channels],
+                         or None for no audio stream
     vfr                  irregular times: frames last 0.5 to 1.5 of the nominal time, and one a whole second
     rotation             clockwise degrees a player has to turn the coded picture (it is coded turned back)
     start_s              where the clock of the streams starts
@@ -290,14 +295,14 @@ def read_flash(frame: np.ndarray) -> bool:
 
 
 def synthesise(kind: str, seconds: float, beeps_s: np.ndarray, rate: int, channels: int) -> np.ndarray:
-    """Samples f32[n, channels]: beeps over a faint hiss, noise, or silence."""
+    """Samples f32[n, channels]: beeps over a faint hiss or a loud one, noise, or silence."""
     count = round(seconds * rate)
     if kind == "silence":
         return np.zeros((count, channels), np.float32)
     rng = np.random.default_rng(3)
     if kind == "noise":
         return (0.1 * rng.standard_normal((count, 1)) * np.ones((1, channels))).astype(np.float32)
-    mono = 0.002 * rng.standard_normal(count)
+    mono = (0.02 if kind == "hissing" else 0.002) * rng.standard_normal(count)
     t = np.arange(round(BEEP_S * rate)) / rate
     tone = 0.5 * np.sin(2 * np.pi * BEEP_HZ * t)
     for beep in beeps_s:
@@ -339,6 +344,27 @@ def read_samples(path: Path, rate: int = 48000) -> np.ndarray:
     samples = np.concatenate(pieces, axis=1).T
     lead = round(first * rate)
     return np.pad(samples, ((lead, 0), (0, 0))) if lead >= 0 else samples[-lead:]
+
+
+def make_begun_later(path: Path, facts: MediaFacts, first: int) -> MediaFacts:
+    """The same packets, but an edit list has the presentation begin with frame `first`."""
+    begin = Fraction(float(facts.times_s[first])).limit_denominator(90_000)
+    with av.open(str(facts.path)) as source, av.open(str(path), "w") as output:
+        streams = {stream: output.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            shift = round(begin / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            packet.stream = streams[packet.stream]
+            output.mux(packet)
+    return replace(
+        facts,
+        path=path,
+        times_s=facts.times_s[first:] - facts.times_s[first],
+        duration_s=facts.duration_s - float(facts.times_s[first]),
+        first=first,
+    )
 
 
 def make_audio_only(path: Path, seconds: float = 2.0) -> Path:

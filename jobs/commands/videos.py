@@ -63,3 +63,25 @@ def effect(
 
     options = Options(video, out, name, strength, duration, every, at, cuts, bundle, overwrite)
     sys.exit(job(options))
+
+
+@click.command()
+@click.argument("output")
+@click.argument("video")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["otio", "edl", "fcpxml"]),
+    help="By the suffix of FILE if not said.",
+)
+@click.option("--out", required=True, metavar="FILE", help="Where it is written.")
+@click.option("--media", metavar="FOLDER", help="Where the sources lie for the editing program.")
+def export(output: str, video: str, kind: str | None, out: str, media: str | None) -> None:
+    """Write the reel of VIDEO (an id, or a name) in OUTPUT as a timeline for an editing program.
+
+    otio is OpenTimelineIO, what lies beside every reel; edl is CMX 3600; fcpxml is for Final Cut Pro and
+    DaVinci Resolve. Exit code: 0 written, 2 not.
+    """
+    from jobs.export import export as job
+
+    sys.exit(job(output, video, kind, out, media, click.echo))

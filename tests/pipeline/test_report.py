@@ -81,6 +81,22 @@ def test_a_page_shows_reel_clips_reasons_and_edit_list(output):
     assert starts == [edit["reel_start_s"] for edit in made["reels"][0]["edits"]]
 
 
+def test_what_lies_beside_a_reel_is_linked_the_useful_first(output):
+    made = result("a")
+    names = ["clip-001.mp4", "grade-1.cube", "grade.cube", "poster.jpg", "reel.otio", "storyboard.jpg"]
+    made["reels"][0]["files"] = [f"media/a/{name}" for name in names]
+    publish(output, made)
+    write_report(output)
+    shown = page(output, "a")
+    linked = [link["href"].rsplit("/", 1)[-1] for link in shown.all("a") if "download" in link]
+    assert linked == [
+        *("reel.mp4", "reel.otio", "storyboard.jpg", "poster.jpg", "grade.cube"),
+        *("clip-001.mp4", "grade-1.cube"),
+    ]
+    assert "../media/a/storyboard.jpg" in [image["src"] for image in shown.all("img")]
+    assert "2 more files" in shown.text
+
+
 def test_clips_stand_at_their_place_in_the_chart(output):
     publish(output, result("a"))
     write_report(output)
