@@ -2,10 +2,11 @@
 
 import click
 
-from jobs.commands import cluster, outputs, runs, teach, videos
+from jobs.commands import cluster, outputs, reels, runs, teach, videos
 
 COMMANDS = (
     *(runs.highlights, runs.archive, runs.demo),
+    *(reels.recut,),
     *(cluster.submit, cluster.jobs, cluster.logs, cluster.stop, cluster.tune),
     *(teach.train, teach.label),
     *(videos.effect, videos.proxies),
