@@ -88,6 +88,26 @@ def drop(output: str, keys: Iterable[Key]) -> int:
     return _keep(output, lambda row: key_of(row) not in unwanted) if unwanted else 0
 
 
+def remove(output: str, video_ids: set[str]) -> None:
+    """Removes all cuts of these videos; for the holder of the lease."""
+    if tables.list_parts(output, "cuts"):
+        _keep(output, lambda row: row["video_id"] not in video_ids)
+
+
+def damaged(output: str) -> list[str]:
+    """Paths below OUTPUT of parts that are no tables: nothing can be read until they are gone."""
+
+    def broken(part: str) -> bool:
+        try:
+            return not set(_KEY) <= set(tables.read_part(output, "cuts", part).column_names)
+        except tables.Damaged:
+            return True
+
+    parts = tables.list_parts(output, "cuts")
+    found = zip(parts, tables.parallel(broken, parts), strict=True)
+    return [f"cuts/{part}.parquet" for part, is_broken in found if is_broken]
+
+
 def files_of(row: dict[str, Any]) -> set[str]:
     """What a row names below its own folder: a table is data, and only what we would write is touched."""
     folder = folder_of(row["video_id"], row["name"])
