@@ -6,7 +6,7 @@ from jobs.commands import cluster, outputs, reels, runs, teach, videos
 
 COMMANDS = (
     *(runs.highlights, runs.archive, runs.demo),
-    *(reels.recut,),
+    *(reels.recut, reels.reel),
     *(cluster.submit, cluster.jobs, cluster.logs, cluster.stop, cluster.tune),
     *(teach.train, teach.label),
     *(videos.effect, videos.proxies),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -101,16 +102,28 @@ def recut(options: Options) -> int:
 def prepare(options: Options) -> Wanted:
     """Everything that can be checked before any work is done."""
     settings = settings_of(options)
-    name = cuts.check_name(options.name or settings.cut.target.replace("%", "pct"))
-    bundle = open_models(settings.bundle)
-    Grade(settings.colour, bundle)
-    Effects(settings.effects, bundle)
+    name = cuts.check_name(options.name or usual_name(options, settings))
+    bundle = open_look(settings)
     output = storage.absolute(options.output)
     videos = list_results(output, settings.library)
     if not videos:
         raise LibraryError(f"no video of {storage.shown(output)} passes the filters")
     storage.check_writable(output)
     return Wanted(output, name, settings, bundle, videos)
+
+
+def usual_name(options: Options, settings: Settings) -> str:
+    """What a cut is called if nothing is said: as its preset, or by its length."""
+    preset = dict(options.flags).get("preset")
+    return PurePosixPath(str(preset)).stem if preset else settings.cut.target.replace("%", "pct")
+
+
+def open_look(settings: Settings) -> Bundle:
+    """The bundle, in which there is what a render needs. Raises BundleError."""
+    bundle = open_models(settings.bundle)
+    Grade(settings.colour, bundle)
+    Effects(settings.effects, bundle)
+    return bundle
 
 
 def settings_of(options: Options) -> Settings:

@@ -1,4 +1,4 @@
-"""`reelmap recut`: exit codes, only what is missing, refusals in rows, and every reader of an OUTPUT knows."""
+"""`reelmap recut`: exit codes, only what is missing, refusals in rows; every reader of an OUTPUT knows."""
 
 import os
 import shutil
