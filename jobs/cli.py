@@ -10,7 +10,7 @@ COMMANDS = (
     *(cluster.submit, cluster.jobs, cluster.logs, cluster.stop, cluster.tune),
     *(teach.train, teach.label),
     *(videos.effect, videos.proxies),
-    *(outputs.status, outputs.report, outputs.verify, outputs.failures),
+    *(outputs.status, outputs.report, outputs.verify, outputs.failures, outputs.search),
 )
 
 

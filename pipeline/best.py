@@ -77,7 +77,7 @@ class Choice:
 
 
 def choose(output: str, videos: Iterable[Row], settings: Settings, target_s: float) -> Choice:
-    """The edit list of the best clips of these videos (rows as of list_results). Raises Failed without any."""
+    """The edit list of the best clips of these videos (rows of list_results). Raises Failed without any."""
     by_id = {video["video_id"]: video for video in videos}
     pool = Pool(settings.reel, target_s, settings.cut.min_clip_s)
     for piece in tables.stream(output, "clips", COLUMNS, set(by_id)):

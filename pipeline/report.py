@@ -123,6 +123,16 @@ def render_video(
     )
 
 
+def render_search(query: str, hits: list[Row], clips: int, report: str | None) -> str:
+    """The page of a search: hits (of jobs/search.py) with their pictures.
+
+    report   how the page names the folder of the report; None where it cannot
+    """
+    shown = [hit | {"picture": _data_uri(hit["thumbnail"]), "name": _name(hit["uri"])} for hit in hits]
+    way = quote(report) if report else None
+    return _page("search.html", "search.js", query=query, hits=shown, clips=clips, report=way)
+
+
 def _index(output: str, newest: pa.Table, library: list[Row]) -> str:
     videos = tables.read(output, "videos", _INDEX_COLUMNS, newest=newest).to_pylist()
     videos.sort(key=lambda video: (video["published_at"], video["video_id"]), reverse=True)

@@ -40,8 +40,8 @@ class Caption:
         h, w = self.text.shape
         part = luma[self.top : self.top + h, self.left : self.left + w]
         text, shadow = share * self.text, share * self.shadow
-        dark = part + (BLACK - part) * shadow
-        part[:] = np.rint(dark + (WHITE - dark) * text)
+        dark = part * (1 - shadow) + BLACK * shadow
+        part[:] = np.rint(dark * (1 - text) + WHITE * text)
         over = 1 - (1 - shadow) * (1 - text)
         over = cv2.resize(over, (w // 2, h // 2), interpolation=cv2.INTER_AREA)
         rows = slice(self.top // 2, (self.top + h) // 2)

@@ -164,16 +164,20 @@ def test_clips_overlap_in_transitions_across_videos(kinds: dict, tmp_path: Path)
 
 
 def test_captions_name_the_video_and_are_clear_of_transitions(kinds: dict, tmp_path: Path) -> None:
-    spans = [(kinds["plain.mp4"], 0, 2), (kinds["fast.mp4"], 1, 3)]
+    spans = [(kinds["plain.mp4"], 0, 2.4), (kinds["fast.mp4"], 1, 3)]
     bare = read_pictures(render(spans, tmp_path / "bare", overlap_s=0.4)["files"]["reel.mp4"])
     medley = Medley(Render(CLEAR, None, None), captions=True)
     row = render(spans, tmp_path / "named", medley, overlap_s=0.4)
     named = read_pictures(row["files"]["reel.mp4"])
     pairs = zip(bare, named, strict=True)
     changed = np.array([np.abs(a[120:].astype(int) - b[120:]).max() > 60 for a, b in pairs])
-    assert changed[10:35].all()
-    assert not changed[40:50].any()
-    assert changed[60:80].all()
+    assert changed[10:45].all()
+    assert not changed[51:60].any()
+    assert changed[70:90].all()
+    # White letters in a dark surrounding.
+    difference = named[25][120:].astype(int) - bare[25][120:]
+    assert difference.min() < -60
+    assert difference.max() > 60
     with av.open(str(row["files"]["reel.mp4"])) as file:
         titles = [chapter["metadata"]["title"] for chapter in file.chapters()]
     assert titles == ["plain from 0:00:00", "fast from 0:00:01"]
