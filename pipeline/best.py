@@ -26,6 +26,7 @@ from pipeline.recut import check_version, facts_of
 from pipeline.rows import FACTS
 from stages import tally
 from stages.best import Candidate, Pool, window
+from stages.container import keeping_blocks
 from stages.failure import Failed
 from stages.medley import Medley, Take, TakesFailed
 from stages.watchdog import unwatched
@@ -165,7 +166,7 @@ class Compile:
         try:
             takes = self.takes(choice.videos)
             known = {"takes": takes, "edits": choice.edits, "clips": choice.clips}
-            with tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
+            with keeping_blocks(), tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
                 made = self.medley(known, Path(folder))
                 read_bytes = tally.counts()["read_bytes"] - before
                 with unwatched():  # the storage has time-outs of its own

@@ -32,6 +32,7 @@ from pipeline.recut import make_recut
 from pipeline.rows import CUT, DECODED, GATHERED, LOOKED, RENDERED, SCORED, SHARDS
 from pipeline.suspects import Witness
 from stages.compress import Compress
+from stages.container import keeping_blocks
 from stages.decode import decode
 from stages.features import ExtractFeatures
 from stages.gather import Gather
@@ -146,7 +147,7 @@ def make_render(settings: Settings, output: str, threads: int) -> Stage:
     render = open_render(settings)
 
     def run(row: dict[str, Any]) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
+        with keeping_blocks(), tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
             row = render(row, Path(folder))
             with unwatched():  # the storage has time-outs of its own
                 return row | {"reel": upload(output, row, f"{MEDIA}/{row['video_id']}")}

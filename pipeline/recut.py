@@ -25,7 +25,7 @@ from pipeline.publish import upload
 from pipeline.recall import MEASURES, matches
 from pipeline.rows import FACTS, TO_CUT, to_table
 from stages import tally
-from stages.container import LimitSettings, open_source
+from stages.container import LimitSettings, keeping_blocks, open_source
 from stages.failure import Failed
 from stages.probe import describe
 from stages.watchdog import unwatched
@@ -47,7 +47,7 @@ class Recut:
         before = tally.counts()["read_bytes"]
         check_version(row)
         known["probe"] = facts_of(known, self.limits)
-        with tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
+        with keeping_blocks(), tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
             made = self.render(known, Path(folder))
             read_bytes = tally.counts()["read_bytes"] - before
             with unwatched():  # the storage has time-outs of its own

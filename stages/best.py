@@ -81,11 +81,14 @@ class Pool:
         for candidate in sorted(self._held, reverse=True):
             if of_video.get(candidate.video_id, 0) >= self.settings.per_video:
                 continue
-            if any(distance(candidate.embedding, one.embedding) < self.settings.apart for one in found):
+            if self.settings.apart and self._like_any(candidate, found):
                 continue
             of_video[candidate.video_id] = of_video.get(candidate.video_id, 0) + 1
             found.append(candidate)
         return found
+
+    def _like_any(self, candidate: Candidate, found: list[Candidate]) -> bool:
+        return any(distance(candidate.embedding, one.embedding) < self.settings.apart for one in found)
 
 
 def balanced(score: np.ndarray, seconds: np.ndarray, balance: float) -> np.ndarray:
