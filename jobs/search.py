@@ -59,7 +59,7 @@ def find(options: Options, say: Callable[[str], None], warn: Callable[[str], Non
             say_hits(hits, found, say)
         if options.page:
             page = storage.absolute(options.page)
-            write_page(page, output, options.query, hits, found)
+            write_page(page, output, options.query, query, hits, found)
             warn(f"page: {storage.shown(page)}")
     except (SearchError, VideoError, BundleError, storage.StorageError) as error:
         warn(f"reelmap: {error}")
@@ -111,10 +111,12 @@ def say_hits(hits: list[dict[str, Any]], found: Found, say: Callable[[str], None
     say(f"the most alike of {found.clips:,} clips" if hits else f"nothing among {found.clips:,} clips")
 
 
-def write_page(page: str, output: str, text: str, hits: list[dict[str, Any]], found: Found) -> None:
+def write_page(
+    page: str, output: str, text: str, query: Query, hits: list[dict[str, Any]], found: Found
+) -> None:
     """Plain HTML without a server; clips lead to the pages of their videos where these can be reached."""
     report = _way(page, storage.join(output, "report"))
-    content = render_search(storage.shown(text), hits, found.clips, report)
+    content = render_search(storage.shown(text), query.thumbnail, hits, found.clips, report)
     storage.write_bytes(page, content.encode())
 
 

@@ -123,14 +123,24 @@ def render_video(
     )
 
 
-def render_search(query: str, hits: list[Row], clips: int, report: str | None) -> str:
+def render_search(
+    query: str, thumbnail: bytes | None, hits: list[Row], clips: int, report: str | None
+) -> str:
     """The page of a search: hits (of jobs/search.py) with their pictures.
 
     report   how the page names the folder of the report; None where it cannot
     """
     shown = [hit | {"picture": _data_uri(hit["thumbnail"]), "name": _name(hit["uri"])} for hit in hits]
     way = quote(report) if report else None
-    return _page("search.html", "search.js", query=query, hits=shown, clips=clips, report=way)
+    return _page(
+        "search.html",
+        "search.js",
+        query=query,
+        picture=_data_uri(thumbnail),
+        hits=shown,
+        clips=clips,
+        report=way,
+    )
 
 
 def _index(output: str, newest: pa.Table, library: list[Row]) -> str:

@@ -22,7 +22,7 @@ from pipeline.best import vectors
 from pipeline.config import ConfigError, validated
 from pipeline.records import records
 from pipeline.videos import Videos
-from stages.decode import DecodeSettings, coloured, squashed
+from stages.decode import DecodeSettings, coloured, squashed, thumbnail
 from stages.features import ExtractFeatures, FeatureSettings
 from stages.nn.weights import Bundle
 
@@ -73,6 +73,7 @@ class Query:
     vector: np.ndarray  # float32 [D], of unit length
     seen: Seen | None  # None: unknown, and what has the same width is compared
     itself: tuple[str, int, int] | None = None  # video_id, clip and shot, if it is one of the OUTPUT
+    thumbnail: bytes | None = None  # JPEG
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,8 @@ def clip_query(output: str, text: str, newest: pa.Table | None = None) -> Query:
             "for its number, or VIDEO@1:23 for a moment of it"
         )
     video = Videos(output).find(parts["video"])
-    rows = tables.read(output, "clips", [*tables.KEY, *COLUMNS], {video["video_id"]}, newest).to_pylist()
+    columns = [*tables.KEY, *COLUMNS, "thumbnail"]
+    rows = tables.read(output, "clips", columns, {video["video_id"]}, newest).to_pylist()
     if parts["clip"]:
         chosen = [row for row in rows if row["clip"] == int(parts["clip"])]
         what = f"clip {parts['clip']}: they are numbered 0 to {len(rows) - 1}"
@@ -225,7 +227,8 @@ def clip_query(output: str, text: str, newest: pa.Table | None = None) -> Query:
         raise SearchError(f"{storage.shown(parts['video'])} has no {what}")
     (row,) = chosen[:1]
     seen = seen_by_key(output).get(row["settings_key"])
-    return Query(np.array(row["embedding"], np.float32), seen, (row["video_id"], row["clip"], row["shot"]))
+    itself = row["video_id"], row["clip"], row["shot"]
+    return Query(np.array(row["embedding"], np.float32), seen, itself, row["thumbnail"])
 
 
 def seconds_of(text: str) -> float:
@@ -249,10 +252,12 @@ def picture_query(output: str, uri: str, bundle: Bundle) -> Query:
     usual = Seen(FeatureSettings(), default.colour, default.size)
     seen = seen_by_key(output).get(known["settings_key"][0].as_py(), usual)
     extract = ExtractFeatures(seen.features, bundle)
-    picture = coloured(squashed(read_picture(uri), seen.size), seen.colour)
-    features = extract({"frames": picture[None]})["features"]
+    frame = read_picture(uri)
+    picture = squashed(frame, seen.size)
+    features = extract({"frames": coloured(picture, seen.colour)[None]})["features"]
     vector = features[0].astype(np.float32)
-    return Query(vector / max(float(np.linalg.norm(vector)), 1e-12), seen)
+    vector /= max(float(np.linalg.norm(vector)), 1e-12)
+    return Query(vector, seen, thumbnail=thumbnail(picture, frame.width / frame.height))
 
 
 def read_picture(uri: str) -> av.VideoFrame:

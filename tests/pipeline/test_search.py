@@ -203,7 +203,7 @@ def test_a_frame_of_a_video_finds_its_clip(tmp_path: Path, bundle: str) -> None:
     assert "a.mp4:" in said[0]
     text = page.read_text()
     assert f'href="out/report/{hit.video_id}.html#clip-{hit.clip}"' in text
-    assert text.count("data:image/jpeg;base64,") == 3
+    assert text.count("data:image/jpeg;base64,") == 4
     said.clear()
     find(Options(output, "a.mp4:2", as_json=True), said.append, said.append)
     assert {"score", "uri", "clip", "start_s"} <= json.loads(said[0])[0].keys()
