@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline import cuts, schema, storage, tables
+from pipeline import cuts, storage, tables
 from pipeline.config import Settings
 from pipeline.guard import Stage
 from pipeline.making import make_cut, open_render
@@ -89,9 +89,8 @@ def choose(output: str, videos: Iterable[Row], settings: Settings, target_s: flo
     cut = make_cut(settings)
     clips = candidates(found, by_id, cut.most_s(target_s), settings.reel.order)
     whole_s = sum(clip["end_s"] - clip["start_s"] for clip in clips)
-    edits = cut.edits(clips, min(target_s, whole_s))
-    of = {clip["clip"]: clip for clip in clips}
-    edits = [edit | {"video_id": of[edit["clip"]]["video_id"]} for edit in edits]
+    of = {clip["clip"]: clip["video_id"] for clip in clips}
+    edits = [edit | {"video_id": of[edit["clip"]]} for edit in cut.edits(clips, min(target_s, whole_s))]
     shown = {edit["video_id"] for edit in edits}
     shown_videos = [by_id[video_id] for video_id in sorted(shown)]
     return Choice(edits, clips, shown_videos, target_s, pool.clips)
@@ -190,9 +189,9 @@ class Compile:
     def takes(self, videos: list[Row]) -> list[Take]:
         """Raises TakesFailed with all that is not what was analysed."""
         only = {video["video_id"] for video in videos}
-        columns = ["video_id", *(name for name in FACTS.names if name in schema.VIDEOS.names)]
+        columns = ["video_id", *FACTS.names]
         known = tables.read(self.output, "videos", columns, only, self.newest).to_pylist()
-        facts = {video["video_id"]: {name: video.get(name) for name in FACTS.names} for video in known}
+        facts = {video.pop("video_id"): video for video in known}
         takes, refused = [], {}
         for video in videos:
             name = short_name(video["uri"])

@@ -91,6 +91,9 @@ def samples_of(video: dict[str, Any], clips: pa.Table) -> dict[str, Any]:
         **{
             name: np.array(video[name], np.float32) for name in ("importance", "motion", "motion_std", "luma")
         },
+        # Older tables know nothing of flashes and speech.
+        "flashes_s": np.array(video.get("flashes_s") or (), np.float64),
+        "speech": np.array(video.get("speech") or (), np.float32),
         "novelty": clips["novelty"].to_numpy().astype(np.float32)[at],
         "features": np.array(clips["embedding"].to_pylist(), np.float32)[at],
         "thumbnails": [thumbnails[place] for place in at],

@@ -33,11 +33,12 @@ from stages.failure import Failed
 from stages.mastering import Level, MasterSettings, master, measure
 from stages.picture import HDR, Look, colours_of, finish, shown_size
 from stages.pulses import AccentSettings, accents, pulsed
-from stages.render import GRADE_AT, GRADE_PX, Render, check, clock, dissolve, joined, pick
+from stages.render import Render, check, clock, dissolve, joined
 from stages.timeline import Slot, lay_out, output_rate
 from stages.tonemap import write_tone_map
 from stages.watchdog import unwatched
 
+GRADE_PX, GRADED = 256, 3  # pictures of a clip that the colour model looks at
 MOST_GAIN_DB = 12.0  # to either side: what is quieter still is meant to be, or noise
 QUIETEST_LUFS = -50.0
 
@@ -175,9 +176,13 @@ class _Medley:
     def _pictures(self, take: Take, slot: Slot) -> np.ndarray:
         """A few frames of a clip u8[n, S, S, 3], ungraded."""
         look = replace(take.look, width=GRADE_PX, height=GRADE_PX, squash=True)
-        with closing(self._span(slot)) as frames:
-            wanted = pick(frames, [int(share * slot.count) for share in GRADE_AT])
-            return np.stack([frame.to_ndarray() for frame in finish(wanted, look)])
+        length_s = slot.end_s - slot.start_s
+        # At 1/6, 1/2 and 5/6 of it: three frames over as many thirds, from the middle of the first on.
+        span = slot.start_s + length_s / (2 * GRADED), slot.end_s
+        rate = GRADED / Fraction(length_s)
+        frames = read_span(take.uri, span, GRADED, rate, take.source_fps, self.limits, take.etag)
+        with closing(frames):
+            return np.stack([frame.to_ndarray() for frame in finish(frames, look)])
 
     def _span(self, slot: Slot) -> Iterator[tuple[av.VideoFrame, int]]:
         take = self.take(slot)

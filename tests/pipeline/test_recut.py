@@ -6,17 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import cuts, recut, storage, tables
+from pipeline import cuts, recut, schema, storage, tables
 from pipeline.config import Settings
 from pipeline.library import LibrarySettings
 from pipeline.making import make_cut
 from pipeline.publish import MEDIA
 from pipeline.recut import Recut, list_results, todo_of
 from pipeline.recutting import as_cut
-from pipeline.rows import from_table
-from stages.container import BLOCK_BYTES
+from pipeline.rows import FACTS, from_table
+from stages.container import BLOCK_BYTES, open_source
 from stages.cut import reel_seconds
 from stages.failure import Failed
+from stages.probe import describe
 from tests.media import MediaFacts, Shot, make_video, read_counter, read_pictures
 from tests.pipeline.analysed import analyse
 
@@ -153,6 +154,15 @@ def test_of_a_store_only_what_is_shown_is_fetched(s3, tmp_path: Path, bundle: st
     storage.write_bytes(f"{s3.uri}/library/film.mp4", film.read_bytes() + b"more")
     with pytest.raises(Failed, match="changed"):
         Recut(settings_of(bundle, "3s"), output)(row)
+
+
+def test_every_fact_that_a_render_is_given_stands_in_the_table(output: Path, made: tuple) -> None:
+    assert set(FACTS.names) <= set(schema.VIDEOS.names)
+    (video,) = tables.read(str(output), "videos").to_pylist()
+    with open_source(made[1].uri) as source:
+        facts = describe(source)
+    known = {name: video[name] for name in FACTS.names if name != "duration_s"}
+    assert known == {name: facts[name] for name in known}
 
 
 def test_the_same_again_has_nothing_to_do_until_the_result_changes(output: Path) -> None:
