@@ -200,7 +200,7 @@ def told(choice: Choice, wanted: Wanted) -> list[str]:
             f"that is less than {clock(wanted.target_s)}: there is no more with "
             f"{wanted.settings.reel.per_video} of each video (--per-video), "
             f"{wanted.settings.reel.apart:g} apart (--set reel.apart=0) and "
-            f"{wanted.settings.cut.max_clip_s:g} s at most (--max-clip)"
+            f"{choice.most_s:.3g} s at most (--max-clip, --set cut.max_share=1)"
         )
     return lines
 

@@ -69,6 +69,7 @@ class Choice:
     clips: list[Row]
     videos: list[Row]  # those that the edits name
     target_s: float
+    most_s: float  # of one clip
     clips_looked_at: int
 
     @property
@@ -87,13 +88,14 @@ def choose(output: str, videos: Iterable[Row], settings: Settings, target_s: flo
     if not found:
         raise Failed(f"none of {pool.clips} clips has a score: they are all dark, or there are none")
     cut = make_cut(settings)
-    clips = candidates(found, by_id, cut.most_s(target_s), settings.reel.order)
+    most_s = cut.most_s(target_s)
+    clips = candidates(found, by_id, most_s, settings.reel.order)
     whole_s = sum(clip["end_s"] - clip["start_s"] for clip in clips)
     of = {clip["clip"]: clip["video_id"] for clip in clips}
     edits = [edit | {"video_id": of[edit["clip"]]} for edit in cut.edits(clips, min(target_s, whole_s))]
     shown = {edit["video_id"] for edit in edits}
     shown_videos = [by_id[video_id] for video_id in sorted(shown)]
-    return Choice(edits, clips, shown_videos, target_s, pool.clips)
+    return Choice(edits, clips, shown_videos, target_s, most_s, pool.clips)
 
 
 def add(pool: Pool, piece: pa.Table) -> None:
