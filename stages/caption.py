@@ -17,7 +17,7 @@ LEAST_PX = 13
 SECOND = 0.78  # size of the second line
 MARGIN = 1 / 18  # from the left and from the bottom, of the width and of the height
 WIDEST = 0.86  # of the picture's width
-SHADOW = 0.62
+SHADOW = 0.75
 WHITE, BLACK = 235, 16  # luma in limited range
 SHOWN_S, FADE_S = 3.0, 0.3
 

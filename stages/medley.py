@@ -100,7 +100,7 @@ class _Medley:
         self.captions: dict[int, Caption] = {}
         if medley.captions:
             for slot in self.slots:
-                first, second = self.take(slot).name, clock(slot.start_s)
+                first, second = self.take(slot).name, clock(slot.start_s).removeprefix("0:")
                 self.captions[slot.clip] = draw_caption(first, second, self.size, medley.font)
 
     def take(self, slot: Slot) -> Take:
