@@ -120,6 +120,14 @@ class Plan:
         """The same plan, one row at a time in each pool: for videos that may be what killed their workers."""
         return replace(self, probe=1, decode=1, look=1, score=1, render=1, publish_rows=1)
 
+    def renders_only(self, resources: Resources, reels: int) -> "Plan":
+        """The same plan where all there is to do is to render: as many at a time as there is room for."""
+        cpus = HELD * resources.logical_cpus / self.cpus["render"]
+        memory = MEMORY_SHARE * resources.memory_bytes / (MEMORY_MIB["render"] << 20)
+        gpus = resources.gpus * int(1 / self.gpu_share) if self.gpu_share else math.inf
+        size = int(min(reels, resources.cores / self.threads, cpus, memory, gpus))
+        return replace(self, render=max(1, size))
+
     def demand(self) -> dict[str, float]:
         """Logical CPUs and whole GPUs that all pools hold together, with a CPU to hand out shards."""
         cpus = SPREADING + sum(self.cpus[name] * size for name, size in self.sizes.items())

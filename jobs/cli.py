@@ -2,14 +2,15 @@
 
 import click
 
-from jobs.commands import cluster, outputs, runs, teach, videos
+from jobs.commands import cluster, outputs, reels, runs, teach, videos
 
 COMMANDS = (
     *(runs.highlights, runs.archive, runs.demo),
+    *(reels.recut, reels.reel),
     *(cluster.submit, cluster.jobs, cluster.logs, cluster.stop, cluster.tune),
     *(teach.train, teach.label),
     *(videos.effect, videos.proxies, videos.export),
-    *(outputs.status, outputs.report, outputs.verify, outputs.failures),
+    *(outputs.status, outputs.report, outputs.verify, outputs.failures, outputs.search),
 )
 
 

@@ -50,6 +50,9 @@ def lines(state: State) -> Iterator[str]:
             f"{of}{several(total, 'video')} done, {hours(made.video_s)} of footage: "
             f"{made.ok} ok, {made.dropped} dropped, {made.failed} failed"
         )
+    for name, counts in sorted(state.cuts.items()):
+        failed = f", {counts['failed']} failed" if counts["failed"] else ""
+        yield f"cut {name}: {several(counts['ok'], 'reel')}{failed}"
     if state.put_off:
         yield f"{several(state.put_off, 'video')} put off: the next run makes them anew"
     if run := state.running:

@@ -37,6 +37,8 @@ def verify(output: str, quick: bool, mend: bool, report: str | None, say: Callab
         )
         if found and mend:
             say(f"removed: {several(removed, 'file')}; the next run makes anew: {several(asked, 'video')}")
+            for name in sorted({name for difference in found for _, name in difference.cuts}):
+                say(f"removed from cuts: {name}; the `reelmap recut` or `reel` that made it makes it anew")
         elif found:
             say(advice(output, found))
         if report:

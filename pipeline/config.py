@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from cluster.plan import PoolSettings
 from pipeline.library import LibrarySettings
 from stages import settings as base
+from stages.best import ReelSettings
 from stages.colour import ColourSettings
 from stages.compress import CodecSettings
 from stages.container import LimitSettings
@@ -58,11 +59,12 @@ class Settings(base.Settings):
     colour: ColourSettings = Field(default_factory=ColourSettings)
     effects: EffectSettings = Field(default_factory=EffectSettings)
     render: RenderSettings = Field(default_factory=RenderSettings)
+    reel: ReelSettings = Field(default_factory=ReelSettings)
     bundle: str | None = Field(None, description="URI of the model bundle; none: the one in the package")
 
     def key(self, bundle: Bundle, from_proxies: bool = False) -> str:
         """Hash of everything that changes the result: the stages' settings, weights, the code's version."""
-        no_matter = dict.fromkeys(("run", "library", "limits", "pools", "bundle"), True)
+        no_matter = dict.fromkeys(("run", "library", "limits", "pools", "reel", "bundle"), True)
         parts = self.model_dump(mode="json", exclude=no_matter | {"features": {"batch"}})
         text = json.dumps([RESULT_VERSION, parts, bundle.key()], sort_keys=True)
         # Scores from proxies have no reels beside them: they are never taken for those of a whole run.

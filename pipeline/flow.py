@@ -1,6 +1,7 @@
 """The topology: library -> probe -> decode -> look -> gather -> score -> render -> publish.
 
-From the proxies of an archive it is shorter: archive -> look -> score -> publish.
+From the proxies of an archive it is shorter: archive -> look -> score -> publish. Other reels of an archive
+(pipeline/recut.py) are one step: their driver publishes them.
 
 Rows stream: the first reel is out while the library is still being read. Decoded pictures cross one
 boundary only, decode -> look; full-size frames never leave the render actor.
@@ -23,28 +24,28 @@ from ray.data import DataContext, Dataset
 from cluster.plan import Plan
 from pipeline.config import Settings
 from pipeline.guard import Batches, Bounds, Guard, Stage
+from pipeline.making import make_cut, open_render
 from pipeline.progress import Reporter
-from pipeline.publish import Publish, upload
+from pipeline.publish import MEDIA, Publish, upload
 from pipeline.recall import Recall
-from pipeline.rows import DECODED, GATHERED, LOOKED, RENDERED, SCORED, SHARDS
+from pipeline.recut import make_recut
+from pipeline.rows import CUT, DECODED, GATHERED, LOOKED, RENDERED, SCORED, SHARDS
 from pipeline.suspects import Witness
-from stages.colour import Grade
 from stages.compress import Compress
-from stages.cut import Cut
+from stages.container import keeping_blocks
 from stages.decode import decode
-from stages.effects import Effects
 from stages.features import ExtractFeatures
 from stages.gather import Gather
 from stages.nn import cnn
 from stages.nn.weights import open_bundle
 from stages.probe import probe
-from stages.render import Render
 from stages.saliency import Saliency
 from stages.score import Score
 from stages.watchdog import unwatched
 
 STAGES = ("probe", "decode", "look", "gather", "score", "render", "publish")
 FROM_PROXIES = ("look", "score", "publish")
+RECUT = ("render",)
 LISTING_BLOCKS = 256
 
 
@@ -95,6 +96,17 @@ def build(
     return published(ds, publish, plan, reporter)
 
 
+def build_recut(
+    todo: pa.Table, settings: Settings, output: str, plan: Plan, reporter: Reporter, witness: Witness
+) -> Dataset:
+    """Other reels of videos of `output`, rendered and uploaded. `todo` has the schema rows.TO_CUT."""
+    configure()
+    guard = partial(Guard, reporter=reporter, witness=witness, bounds=Bounds(settings.limits.stall_timeout_s))
+    ds = ray.data.from_arrow(todo).repartition(target_num_rows_per_block=1)
+    args = (settings, output, plan.threads)
+    return _actors(ds, "render", make_recut, args, CUT, guard, plan.options("render"))
+
+
 def published(ds: Dataset, publish: Publish, plan: Plan, reporter: Reporter) -> Dataset:
     return ds.map_batches(
         _named("publish", Batches("publish", publish, reporter)),
@@ -122,8 +134,7 @@ def make_score(settings: Settings) -> Stage:
     torch.set_num_threads(1)
     bundle = open_bundle(settings.bundle)
     score = Score(settings.score, bundle, settings.features)
-    effects = settings.effects
-    cut = Cut(settings.cut, () if effects.kind == "none" else effects.transitions, effects.transition_s)
+    cut = make_cut(settings)
     if not settings.saliency.enabled:
         return lambda row: cut(score(row))
     net = cnn.load(bundle, settings.features.kind, settings.features.weights)
@@ -133,16 +144,13 @@ def make_score(settings: Settings) -> Stage:
 
 def make_render(settings: Settings, output: str, threads: int) -> Stage:
     torch.set_num_threads(threads)
-    bundle = open_bundle(settings.bundle)
-    grade = Grade(settings.colour, bundle) if settings.colour.kind != "none" else None
-    effects = Effects(settings.effects, bundle) if settings.effects.kind != "none" else None
-    render = Render(settings.render, grade, effects, settings.limits)
+    render = open_render(settings)
 
     def run(row: dict[str, Any]) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
+        with keeping_blocks(), tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
             row = render(row, Path(folder))
             with unwatched():  # the storage has time-outs of its own
-                return row | {"reel": upload(output, row)}
+                return row | {"reel": upload(output, row, f"{MEDIA}/{row['video_id']}")}
 
     return run
 

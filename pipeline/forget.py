@@ -6,7 +6,7 @@ The rows go last: after a kill half-way they still say what there is to be forgo
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline import storage, tables
+from pipeline import cuts, storage, tables
 from pipeline.publish import MEDIA
 from pipeline.report import REPORT
 
@@ -29,5 +29,6 @@ def forget(output: str, video_ids: Iterable[str]) -> int:
             for _ in pool.map(storage.delete, files):
                 pass
     storage.remove_empty_folders(storage.join(output, MEDIA))
+    cuts.remove(output, video_ids)
     tables.remove(output, video_ids)
     return len(video_ids)

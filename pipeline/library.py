@@ -127,6 +127,17 @@ def video_id(uri: str, version: str | int | None, size_bytes: int) -> str:
     return hashlib.sha256(json.dumps([uri, version, size_bytes]).encode()).hexdigest()[:24]
 
 
+def id_of(uri: str) -> str:
+    """The video_id that the file at `uri` has now. Raises LibraryError when it cannot be looked at."""
+    try:
+        entry = next((entry for entry in _entries(uri, []) if not entry.path), None)
+    except (OSError, ValueError, ImportError, BotoCoreError, ClientError) as error:
+        raise LibraryError(f"cannot look at {shown(uri)}: {reason(error)}") from error
+    if entry is None:
+        raise LibraryError(f"cannot look at {shown(uri)}: it does not exist")
+    return video_id(entry.uri, entry.etag or entry.modified, entry.size_bytes)
+
+
 def filter_of(settings: LibrarySettings) -> Callable[[str], bool]:
     """Whether a path below the library is that of a video to be worked on."""
     extensions = {extension.lower().lstrip(".") for extension in settings.extensions}

@@ -14,9 +14,8 @@ from pipeline.rows import PUBLISHED, from_table, to_table
 MEDIA = "media"
 
 
-def upload(output: str, row: dict[str, Any]) -> dict[str, Any]:
-    """Copies the files of a rendered video to media/VIDEO_ID/; returns its reel, with URI and checksum."""
-    folder = f"{MEDIA}/{row['video_id']}"
+def upload(output: str, row: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Copies the files of a rendered reel to a folder of OUTPUT; returns the reel, with URI and checksum."""
     reel = row["files"]["reel.mp4"]
     for name, file in row["files"].items():
         if name != "reel.mp4":

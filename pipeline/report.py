@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any
@@ -18,7 +18,7 @@ import jinja2
 import pyarrow as pa
 from markupsafe import Markup
 
-from pipeline import schema, storage, tables
+from pipeline import cuts, schema, storage, tables
 from pipeline.wording import clock, curve, hours, number, size, tenths, ticks
 
 REPORT = "report"
@@ -51,13 +51,13 @@ Row = dict[str, Any]
 
 def write_report(output_uri: str, video_ids: set[str] | None = None) -> str:
     """Writes the index and the pages of `video_ids` (None: of all videos); returns the URI of the index."""
-    newest = tables.current(output_uri)
+    newest, others = tables.current(output_uri), _cuts(output_uri)
     by_part = newest.sort_by([("part", "ascending"), ("video_id", "ascending")])["video_id"].to_pylist()
     wanted = [video_id for video_id in by_part if video_ids is None or video_id in video_ids]
     for some in _batches(wanted, _VIDEOS_AT_ONCE):
-        _write_pages(output_uri, set(some), newest)
+        _write_pages(output_uri, set(some), newest, others)
     index = storage.join(output_uri, REPORT, "index.html")
-    storage.write_bytes(index, _index(output_uri, newest).encode())
+    storage.write_bytes(index, _index(output_uri, newest, others[cuts.LIBRARY]).encode())
     return index
 
 
@@ -72,7 +72,15 @@ def _batches(items: list[str], size: int) -> Iterable[list[str]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _write_pages(output: str, video_ids: set[str], newest: pa.Table) -> None:
+def _cuts(output: str) -> dict[str, list[Row]]:
+    """What was made beside the reels of the runs, by video, and under cuts.LIBRARY."""
+    found = defaultdict(list)
+    for row in cuts.read(output).to_pylist():
+        found[cuts.key_of(row)[0]].append(row)
+    return found
+
+
+def _write_pages(output: str, video_ids: set[str], newest: pa.Table, others: dict[str, list[Row]]) -> None:
     def rows(table: tables.Table, columns: list[str] | None = None) -> list[Row]:
         return tables.read(output, table, columns, video_ids, newest).to_pylist()
 
@@ -86,14 +94,18 @@ def _write_pages(output: str, video_ids: set[str], newest: pa.Table) -> None:
         written = []
         for video in rows("videos"):
             video_id = video["video_id"]
-            page = render_video(video, clips[video_id], reels.get(video_id), failures.get(video_id))
+            page = render_video(
+                video, clips[video_id], reels.get(video_id), failures.get(video_id), others.get(video_id, ())
+            )
             target = storage.join(output, REPORT, f"{video_id}.html")
             written.append(pool.submit(storage.write_bytes, target, page.encode()))
         for writing in written:
             writing.result()
 
 
-def render_video(video: Row, clips: list[Row], reel: Row | None, failure: Row | None) -> str:
+def render_video(
+    video: Row, clips: list[Row], reel: Row | None, failure: Row | None, others: Sequence[Row] = ()
+) -> str:
     """The page of one video, from its rows in the tables."""
     duration_s = video["duration_s"] or max((clip["end_s"] for clip in clips), default=0.0) or 1.0
     edits = {edit["clip"]: edit for edit in (reel or {}).get("edits") or []}
@@ -108,6 +120,7 @@ def render_video(video: Row, clips: list[Row], reel: Row | None, failure: Row | 
         video=video,
         name=_name(video["uri"]),
         reel=_reel(reel),
+        beside=[_cut(row) for row in others],
         clips=shown,
         cards=[clip for clip in shown if clip["clip"] in pictured],
         others=[clip for clip in shown if clip["clip"] not in pictured],
@@ -120,7 +133,27 @@ def render_video(video: Row, clips: list[Row], reel: Row | None, failure: Row | 
     )
 
 
-def _index(output: str, newest: pa.Table) -> str:
+def render_search(
+    query: str, thumbnail: bytes | None, hits: list[Row], clips: int, report: str | None
+) -> str:
+    """The page of a search: hits (of jobs/search.py) with their pictures.
+
+    report   how the page names the folder of the report; None where it cannot
+    """
+    shown = [hit | {"picture": _data_uri(hit["thumbnail"]), "name": _name(hit["uri"])} for hit in hits]
+    way = quote(report) if report else None
+    return _page(
+        "search.html",
+        "search.js",
+        query=query,
+        picture=_data_uri(thumbnail),
+        hits=shown,
+        clips=clips,
+        report=way,
+    )
+
+
+def _index(output: str, newest: pa.Table, library: list[Row]) -> str:
     videos = tables.read(output, "videos", _INDEX_COLUMNS, newest=newest).to_pylist()
     videos.sort(key=lambda video: (video["published_at"], video["video_id"]), reverse=True)
     failures = {
@@ -158,6 +191,7 @@ def _index(output: str, newest: pa.Table) -> str:
         chosen=sum(video["chosen"] or 0 for video in videos),
         reel_s=sum(reel["duration_s"] or 0.0 for reel in reels.values()),
         reels=len(reels),
+        library=[_cut(row) for row in library],
         runs=_runs(output),
     )
 
@@ -232,6 +266,15 @@ def _reel(reel: Row | None) -> Row | None:
         "links": [(name, files[name], words) for name, words in _BESIDE.items() if name in files],
         "more": [(name, href) for name, href in files.items() if name not in _BESIDE],
     }
+
+
+def _cut(row: Row) -> Row:
+    """A cut for a page: what can be played, or why there is nothing."""
+    if row["status"] != schema.OK:
+        return row | {"href": None, "poster": None, "links": [], "more": [], "sources": 0}
+    edits = [edit | {"source": _name(edit["uri"])} for edit in row["edits"] or []]
+    sources = len({edit["video_id"] for edit in edits})
+    return _reel(row | {"edits": edits}) | {"sources": sources}
 
 
 def _relative(uri: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.schema import EDIT, SHARD_LOG, TIMESTAMP
+from pipeline.schema import CUT_EDIT, EDIT, SHARD_LOG, TIMESTAMP
 
 TENSOR = pa.struct([("dtype", pa.string()), ("shape", pa.list_(pa.int64())), ("data", pa.large_binary())])
 
@@ -149,6 +149,14 @@ SCORED = _with(
     ("target_s", pa.float64()),
 )
 RENDERED = _with(SCORED, ("reel", REEL))
+TO_CUT = _with(LISTED, ("name", pa.string()), ("made_from", pa.string()))
+CUT = _with(
+    TO_CUT,
+    ("edits", pa.list_(CUT_EDIT)),
+    ("target_s", pa.float64()),
+    ("reel", REEL),
+    ("read_bytes", pa.int64()),
+)
 PUBLISHED = pa.schema(
     [
         ("video_id", pa.string()),

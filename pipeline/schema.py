@@ -46,13 +46,22 @@ VIDEOS = pa.schema(
         _field("container", pa.string()),
         _field("video_codec", pa.string()),
         _field("pixel_format", pa.string()),
+        _field("coded_width", pa.int32(), "pixels"),
+        _field("coded_height", pa.int32(), "pixels"),
         _field("width", pa.int32(), "pixels", "as displayed: after rotation, square pixels"),
         _field("height", pa.int32(), "pixels", "as displayed"),
         _field("rotation", pa.int32(), "degrees", "clockwise, to be applied for display"),
         _field("sample_aspect_ratio", pa.string()),
         _field("fps", pa.float64(), "frames/s", "nominal"),
+        _field("fps_exact", pa.string(), doc="the same as a fraction"),
         _field("variable_rate", pa.bool_()),
+        _field("interlaced", pa.bool_()),
+        _field("color_primaries", pa.int32(), doc="ITU-T H.273"),
+        _field("color_transfer", pa.int32(), doc="ITU-T H.273"),
+        _field("color_space", pa.int32(), doc="ITU-T H.273"),
+        _field("color_range", pa.int32(), doc="1 limited, 2 full"),
         _field("duration_s", pa.float64(), "s"),
+        _field("duration_exact", pa.bool_(), doc="as the header says it of the pictures"),
         _field("start_s", pa.float64(), "s", "start of the presentation on the stream clock"),
         _field("audio_codec", pa.string()),
         _field("audio_rate", pa.int32(), "Hz"),
@@ -152,6 +161,36 @@ REELS = pa.schema(
         _field("sha256", pa.string()),
         _field("edits", pa.list_(EDIT)),
         _field("files", pa.list_(pa.string()), doc="what else lies beside it, relative to OUTPUT"),
+    ]
+)
+
+CUT_EDIT = pa.struct(
+    [
+        _field("video_id", pa.string()),
+        _field("uri", pa.string(), doc="of the source"),
+        *EDIT.fields,
+    ]
+)
+
+# Reels that were made from the tables: of one video under a name, or over many videos. Not part of a run:
+# their parts have no twins in `videos`.
+CUTS = pa.schema(
+    [
+        _field("name", pa.string()),
+        _field("video_id", pa.string(), doc="null: a reel over many videos"),
+        _field("settings_key", pa.string(), doc="hash of every setting and weight that changes the cut"),
+        _field(
+            "made_from", pa.string(), doc="settings_key of the video's result, or a hash of those of many"
+        ),
+        _field("status", pa.string(), doc="ok or failed"),
+        _field("stage", pa.string(), doc="where it failed"),
+        _field("reason", pa.string(), doc="why it failed; of a reel over many videos, what was left out"),
+        *(field for field in REELS if field.name not in ("video_id", "settings_key", "edits", "files")),
+        _field("edits", pa.list_(CUT_EDIT), doc="clip: of the table clips, the one that is on show"),
+        _field("files", pa.list_(pa.string()), doc="what else lies beside it, relative to OUTPUT"),
+        _field("read_bytes", pa.int64(), "bytes", "of the sources, to make it"),
+        _field("source_bytes", pa.int64(), "bytes", "of the sources as a whole"),
+        _field("made_at", TIMESTAMP),
     ]
 )
 

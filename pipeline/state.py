@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import again, storage, tables
+from pipeline import again, cuts, storage, tables
 from pipeline.lease import DEAD_AFTER_S, Holder, holder
 from pipeline.records import RUNNING, records, speed_of
 from pipeline.schema import DROPPED, FAILED, OK
@@ -70,6 +70,7 @@ class State:
     runs: list[Run]  # newest first
     speed: float | None  # seconds of footage per second, of past runs
     archive: dict[str, Any] | None
+    cuts: dict[str, dict[str, int]]  # name -> status -> how many
 
     @property
     def running(self) -> Run | None:
@@ -102,6 +103,7 @@ def read_state(output: str, now: datetime) -> State:
         runs=[as_run(record, held, now) for record in reversed(known)],
         speed=speed_of(known, str(latest)),
         archive=_archive(output),
+        cuts=_cuts(output),
     )
 
 
@@ -172,6 +174,14 @@ def _age_s(at: str | None, now: datetime) -> float:
         return (now - datetime.fromisoformat(at or "")).total_seconds()
     except (ValueError, TypeError):
         return 0.0
+
+
+def _cuts(output: str) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for row in cuts.read(output, ["name", "status"]).to_pylist():
+        counts = found.setdefault(row["name"], {OK: 0, FAILED: 0})
+        counts[row["status"]] += 1
+    return found
 
 
 def _archive(output: str) -> dict[str, Any] | None:

@@ -7,8 +7,9 @@ superseded and are not read either. A table without rows in a part has no file t
 
 import hashlib
 import io
+import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
@@ -18,13 +19,14 @@ import pyarrow.parquet as pq
 
 from pipeline import schema, storage
 
-Table = Literal["clips", "proxies", "reels", "failures", "videos"]
+Table = Literal["clips", "proxies", "reels", "failures", "videos", "cuts"]
 T = TypeVar("T")
 R = TypeVar("R")
 
 KEY = ("video_id", "settings_key")
 _SUFFIX = ".parquet"
 _THREADS = 16  # parts are small, so reading them is waiting for the store
+_STREAMED = 8  # parts that are held at a time where a table is too large to be held whole
 _ROWS_PER_GROUP = 1024  # a query for a few rows skips the rest; a group of thumbnails is below 32 MB
 # Least and greatest of pictures and codes say nothing and cost space.
 _BLOBS = ("thumbnail", "saliency", "code")
@@ -55,7 +57,7 @@ def write_part(output: str, part: str, tables: dict[Table, pa.Table]) -> None:
     for name in schema.TABLES:
         table = tables.get(name)
         if table is not None and table.num_rows:
-            storage.write_bytes(_uri(output, name, part), _encode(table))
+            storage.write_bytes(_uri(output, name, part), encode(table))
         else:
             storage.delete(_uri(output, name, part))  # what a killed attempt may have left
 
@@ -144,7 +146,7 @@ def read(
         found = _read(_uri(output, table, part), fetch)
         return _only(found, wanted[part])
 
-    found = _concat(_parallel(rows, parts), _empty(table, fetch))
+    found = _concat(parallel(rows, parts), _empty(table, fetch))
     order = [("video_id", "ascending")]
     order += [(c, "ascending") for c in ("clip", "sample") if c in found.column_names]
     found = found.sort_by(order)
@@ -152,6 +154,31 @@ def read(
         if field.name not in found.column_names:  # parts of a version that did not have it yet
             found = found.append_column(field, pa.nulls(found.num_rows, field.type))
     return found if columns is None else found.select(columns)
+
+
+def stream(
+    output: str,
+    table: Table,
+    columns: list[str],
+    video_ids: set[str] | None = None,
+    newest: pa.Table | None = None,
+) -> Iterator[pa.Table]:
+    """The same rows as `read`, some parts at a time: memory does not grow with the table.
+
+    In no order, and each piece with the columns that its part has.
+    """
+    newest = current(output) if newest is None else newest
+    if video_ids is not None:
+        newest = _only(newest, video_ids)
+    wanted = _by_part(newest)
+    present = set(storage.list_files(storage.join(output, table), _SUFFIX))
+    parts = iter(sorted(part for part in wanted if part + _SUFFIX in present))
+
+    def rows(part: str) -> pa.Table:
+        return _only(_read(_uri(output, table, part), [*KEY, *columns]), wanted[part])
+
+    while some := list(itertools.islice(parts, _STREAMED)):
+        yield from parallel(rows, some)
 
 
 def sweep(output: str) -> dict[str, int]:
@@ -171,7 +198,7 @@ def sweep(output: str) -> dict[str, int]:
         for file in storage.list_files(storage.join(output, name), _SUFFIX)
         if file not in living
     ]
-    _parallel(storage.delete, orphans)
+    parallel(storage.delete, orphans)
     temporary = storage.sweep_temporary(output)
     return {"orphans": len(orphans), "superseded": superseded, "temporary": temporary}
 
@@ -225,7 +252,7 @@ def _results(output: str, also: tuple[str, ...] = ()) -> pa.Table:
         return found.append_column("part", part)
 
     empty = _empty("videos", columns).append_column("part", pa.array([], pa.string()))
-    return _concat(_parallel(rows, storage.list_files(storage.join(output, "videos"), _SUFFIX)), empty)
+    return _concat(parallel(rows, storage.list_files(storage.join(output, "videos"), _SUFFIX)), empty)
 
 
 def _only(table: pa.Table, video_ids: Iterable[str]) -> pa.Table:
@@ -239,7 +266,8 @@ def _by_part(results: pa.Table) -> dict[str, list[str]]:
     return parts
 
 
-def _encode(table: pa.Table) -> bytes:
+def encode(table: pa.Table) -> bytes:
+    """A part of a table as Parquet, compressed as suits its columns."""
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
     floats = [f"{name}.list.element" for name in _FLOATS if name in table.column_names]
     nested = [field.name for field in table.schema if field.type.num_fields]
@@ -287,12 +315,14 @@ def _empty(table: Table, columns: list[str] | None) -> pa.Table:
         "reels": schema.REELS,
         "failures": schema.FAILURES,
         "videos": schema.VIDEOS,
+        "cuts": schema.CUTS,
     }
     empty = schemas[table].empty_table()
     return empty if columns is None else empty.select(columns)
 
 
-def _parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Results in order; for what waits for the store."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(function, items))
 

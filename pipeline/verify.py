@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline import again, schema, storage, tables
+from pipeline import again, cuts, schema, storage, tables
 from pipeline.ledger import Ledger, Result, read_ledger
 from pipeline.publish import MEDIA
 from pipeline.reels import Reel, examine_all
@@ -22,6 +22,7 @@ class Difference:
     name: str = ""  # of the video, for people
     again: tuple[str, ...] = ()  # videos whose results have to be made anew
     remove: tuple[str, ...] = ()  # files below OUTPUT that are of no use
+    cuts: tuple[tuple[str, str], ...] = ()  # cuts to be taken out, which `reelmap recut` makes anew
 
     def __str__(self) -> str:
         of = f" ({self.name})" if self.name else ""
@@ -30,6 +31,9 @@ class Difference:
 
     def facts(self) -> dict[str, Any]:
         return asdict(self)
+
+
+_REEL = ("duration_s", "fps", "size_bytes", "sha256")
 
 
 @dataclass
@@ -57,6 +61,7 @@ def differences(output: str, quick: bool, checked: Checked) -> Iterator[Differen
         yield Difference(path, "a killed run left it unfinished", remove=(path,))
     media = {f"{MEDIA}/{path}": size for path, size in storage.walk(storage.join(output, MEDIA))}
     checked.files, checked.bytes = len(media), sum(media.values())
+    yield from _cuts(output, ledger, media, quick, checked)
     sound = []
     for result in ledger.results.values():
         for reel in result.reels[:1]:
@@ -65,7 +70,7 @@ def differences(output: str, quick: bool, checked: Checked) -> Iterator[Differen
                 broken.add(result.video_id)
             elif reel["uri"] in media:
                 sound.append(_reel(output, result, reel))
-    checked.reels = len(sound)
+    checked.reels += len(sound)
     if not ledger.unknown:  # otherwise whose media these are cannot be said
         yield from _leftovers(ledger, media, broken)
     for reel, wrong in examine_all(sound, not quick):
@@ -89,9 +94,50 @@ def repair(output: str, found: list[Difference]) -> tuple[int, int]:
     asked = again.ask(output, videos) if videos else 0
     for path in files:
         storage.delete(storage.join(output, path))
+    cuts.drop(output, [key for difference in found for key in difference.cuts])
+    cuts.sweep(output)
     tables.sweep(output)
     storage.remove_empty_folders(storage.join(output, MEDIA))
     return asked, len(files)
+
+
+def _cuts(
+    output: str, ledger: Ledger, media: dict[str, int], quick: bool, checked: Checked
+) -> Iterator[Difference]:
+    """Differences of what was made from the tables; takes out of `media` what belongs to it."""
+    if broken := cuts.damaged(output):
+        yield from (Difference(path, "cannot be read as Parquet", remove=(path,)) for path in broken)
+        # Whose these are cannot be said: media/VIDEO_ID/NAME/FILE.
+        for path in [path for path in media if path.count("/") > 2]:
+            del media[path]
+        return
+    sound: dict[str, tuple[Reel, cuts.Key, str]] = {}
+    for row in cuts.read(output).to_pylist():
+        key = cuts.key_of(row)
+        if row["video_id"] and row["video_id"] not in ledger.results and not ledger.unknown:
+            yield Difference("/".join(("cuts", *key)), "is of a video that has no results", cuts=(key,))
+        if row["status"] != schema.OK:
+            continue
+        name = f"{key[1]} of {ledger.results[key[0]].name}" if key[0] in ledger.results else key[1]
+        files = cuts.files_of(row)
+        missing = sorted(files - media.keys())
+        yield from (Difference(path, "is missing", name, cuts=(key,)) for path in missing)
+        known = all(row[fact] for fact in ("duration_s", "fps", "size_bytes"))
+        if row["uri"] not in files or not known:
+            text = (
+                f"does not say where its reel lies below {cuts.folder_of(*key)}, or how long and large it is"
+            )
+            yield Difference("/".join(("cuts", *key)), text, name, cuts=(key,))
+        elif row["uri"] in media:
+            reel = Reel(key[0], storage.join(output, row["uri"]), *(row[fact] for fact in _REEL))
+            sound[reel.uri] = reel, key, name
+        for path in files:
+            media.pop(path, None)
+    checked.reels += len(sound)
+    for reel, wrong in examine_all([reel for reel, _, _ in sound.values()], not quick):
+        _, key, name = sound[reel.uri]
+        path = f"{cuts.folder_of(*key)}/{reel.uri.rsplit('/', 1)[-1]}"
+        yield from (Difference(path, text, name, cuts=(key,)) for text in wrong)
 
 
 def _tables(ledger: Ledger) -> Iterator[Difference]:

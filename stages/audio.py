@@ -95,28 +95,35 @@ def assemble(
     etag: str = "",
 ) -> np.ndarray:
     """The whole reel's sound as a memory map f32[n, 2] over `scratch`; never more than a clip in memory."""
-    total = sample_at(slots[-1].end, fps)
-    _fill(scratch, total * CHANNELS * np.dtype(np.float32).itemsize)
-    reel = np.memmap(scratch, np.float32, "r+", shape=(total, CHANNELS))
+    reel = fill(scratch, sample_at(slots[-1].end, fps))
     with open_source(uri, limits, etag) as source:
         for stream in source.container.streams:
             if stream is not source.audio:
                 stream.discard = Discard.all
         for piece in pieces(slots, fps, crossfade_s):
-            samples = read_samples(source, piece.start_s, piece.count)
-            rise, fall = piece.fade_in.rise(), piece.fade_out.rise()[::-1]
-            samples[: len(rise)] *= rise[:, None]
-            samples[len(samples) - len(fall) :] *= fall[:, None]
-            reel[piece.at : piece.at + piece.count] += samples
+            mix(reel, piece, read_samples(source, piece.start_s, piece.count))
     return reel
 
 
-def _fill(path: Path, size: int) -> None:
-    """Zeros: on a full disk writing them is an OSError, where touching a hole of a memory map kills."""
+def mix(reel: np.ndarray, piece: Piece, samples: np.ndarray) -> None:
+    """Lays a piece's samples f32[count, 2], faded in place, on the reel f32[n, 2]."""
+    rise, fall = piece.fade_in.rise(), piece.fade_out.rise()[::-1]
+    samples[: len(rise)] *= rise[:, None]
+    samples[len(samples) - len(fall) :] *= fall[:, None]
+    reel[piece.at : piece.at + piece.count] += samples
+
+
+def fill(path: Path, total: int) -> np.ndarray:
+    """Silence, as a memory map f32[total, 2] over a file.
+
+    Written, not left as a hole: on a full disk that is an OSError, where touching a hole of a map kills.
+    """
+    size = total * CHANNELS * np.dtype(np.float32).itemsize
     zeros = bytes(min(size, 1 << 20))
     with path.open("wb") as file:
         for at in range(0, size, len(zeros)):
             file.write(zeros[: size - at])
+    return np.memmap(path, np.float32, "r+", shape=(total, CHANNELS))
 
 
 def read_samples(source: Source, start_s: float, count: int) -> np.ndarray:

@@ -6,6 +6,7 @@ and the protocols are whitelisted. Time is PTS x time base, from the start of th
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -15,6 +16,8 @@ from typing import Any, BinaryIO
 import av
 from botocore.exceptions import BotoCoreError, ClientError
 from fsspec import AbstractFileSystem
+from fsspec.caching import BlockCache
+from fsspec.spec import AbstractBufferedFile
 from pydantic import Field
 
 from stages import tally
@@ -37,6 +40,8 @@ LIBAV_ERRORS = (av.error.FFmpegError, UnicodeDecodeError, EOFError)
 # A decoder is given a little more than the header may say: coded pictures are padded to whole blocks.
 PADDING_PIXELS = 1 << 20
 READ_AHEAD_BYTES = 4 << 20
+BLOCK_BYTES = 512 << 10
+BLOCKS_KEPT = 128
 LOCAL = "file:"  # libav's protocol
 GONE = "it is no longer there"
 FORBIDDEN = "there is no permission to read it"
@@ -49,6 +54,9 @@ _OUR_KEYS = (
     "SignatureDoesNotMatch",
     "RequestTimeTooSkewed",
 )
+
+
+_kept: ContextVar[dict[tuple[str, str], BlockCache] | None] = ContextVar("kept blocks", default=None)
 
 
 class LimitSettings(Settings):
@@ -153,9 +161,32 @@ def _target(
     return stack.enter_context(closing(_Remote(partial(_open, filesystem, path), etag))), None
 
 
-def _open(filesystem: AbstractFileSystem, path: str) -> BinaryIO:
+@contextmanager
+def keeping_blocks() -> Iterator[None]:
+    """Within, blocks of what is opened from a store are kept for when it is opened again.
+
+    For spans here and there in a source, each of which is opened for itself, and more than once: what is read
+    ahead at each would be many times the source.
+    """
+    token = _kept.set({})
     try:
-        return filesystem.open(path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead")
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def _open(filesystem: AbstractFileSystem, path: str) -> BinaryIO:
+    kept = _kept.get()
+    try:
+        if kept is None:
+            return filesystem.open(path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead")
+        file = filesystem.open(path, "rb", block_size=BLOCK_BYTES, cache_type="none")
+        if isinstance(file, AbstractBufferedFile) and file.size:
+            version = path, str(file.details.get("ETag"))
+            if version not in kept:
+                kept[version] = BlockCache(BLOCK_BYTES, file.cache.fetcher, file.size, maxblocks=BLOCKS_KEPT)
+            file.cache = kept[version]
+        return file
     except PermissionError as error:
         if code_of(error) == "403":  # opening asks for the head only, whose refusal says no reason
             filesystem.cat_file(path, start=0, end=1)

@@ -168,17 +168,22 @@ class Cut:
         start_s = 0.0 if start_s is None or np.isnan(start_s) else microseconds(start_s)
         target_s = max(target_seconds(settings.target, row["duration_s"]), settings.min_clip_s)
         target_s = min(target_s, row["duration_s"] - start_s)
-        # Twice the minimum leaves room to trim a clip and still meet the target.
-        max_s = min(settings.max_clip_s, max(2 * settings.min_clip_s, settings.max_share * target_s))
+        max_s = self.most_s(target_s)
         spans = segment(row["cuts_s"], start_s, row["duration_s"], settings.min_clip_s, max_s)
         spans = [
             (shot, *lit(row["times_s"], row["luma"], start_s, end_s, settings.min_clip_s))
             for shot, start_s, end_s in spans
         ]
         clips = [self._clip(row, number, *span) for number, span in enumerate(spans)]
-        edits = self._edits(clips, target_s)
+        edits = self.edits(clips, target_s)
         explain(clips, {edit["clip"] for edit in edits})
         return row | {"clips": clips, "edits": edits, "target_s": target_s}
+
+    def most_s(self, target_s: float) -> float:
+        """Length of the longest clips for a reel of that length."""
+        settings = self.settings
+        # Twice the minimum leaves room to trim a clip and still meet the target.
+        return min(settings.max_clip_s, max(2 * settings.min_clip_s, settings.max_share * target_s))
 
     def _clip(self, row: dict[str, Any], number: int, shot: int, start_s: float, end_s: float) -> dict:
         times = row["times_s"]
@@ -206,7 +211,8 @@ class Cut:
             "thumbnail_s": microseconds(float(times[middle])),
         }
 
-    def _edits(self, clips: list[dict], target_s: float) -> list[dict]:
+    def edits(self, clips: list[dict], target_s: float) -> list[dict]:
+        """The edit list of the best clips, in the order they are in; `target_s` long if they can be."""
         score = discounted(
             np.array([clip["score"] for clip in clips]),
             np.array([clip["shot"] for clip in clips]),

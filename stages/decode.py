@@ -304,22 +304,28 @@ class _ShardReader:
         return math.floor(seconds * self._samples_per_s + 1e-6) + 1 if seconds > -math.inf else seconds
 
     def _sample(self, frame: av.VideoFrame, luma: np.ndarray, seconds: float) -> None:
-        side = self.settings.size
-        picture = self._big.reformat(
-            frame, side, side, format="rgb24", interpolation=Interpolation.AREA
-        ).to_ndarray()
+        picture = squashed(frame, self.settings.size, self._big)
         if self.facts["rotation"]:
             picture = np.ascontiguousarray(np.rot90(picture, -self.facts["rotation"] // 90))
         samples = self.samples
         samples.times_s.append(seconds)
         samples.thumbnails.append(thumbnail(picture, self.facts["width"] / self.facts["height"]))
-        samples.frames.append(
-            picture if self.settings.colour == "rgb" else cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
-        )
+        samples.frames.append(coloured(picture, self.settings.colour))
         samples.motion.append(strongest(self._motion))
         samples.motion_std.append(unevenness(self._latest))
         samples.luma.append(float(luma.mean()) / 255)
         self._motion.clear()
+
+
+def squashed(frame: av.VideoFrame, side: int, reformatter: VideoReformatter | None = None) -> np.ndarray:
+    """A frame as u8[side, side, 3] RGB, as the networks are shown it."""
+    reformat = (reformatter or VideoReformatter()).reformat
+    return reformat(frame, side, side, format="rgb24", interpolation=Interpolation.AREA).to_ndarray()
+
+
+def coloured(picture: np.ndarray, colour: Literal["rgb", "hsv"]) -> np.ndarray:
+    """An RGB picture in the colours that `decode.colour` asks for."""
+    return picture if colour == "rgb" else cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
 
 
 def blocks(difference: np.ndarray) -> np.ndarray:

@@ -68,3 +68,35 @@ def status(output: str, as_json: bool, watch: bool) -> None:
     from jobs.status import status as job
 
     sys.exit(job(output, as_json, watch, click.echo))
+
+
+@click.command()
+@click.argument("output")
+@click.argument("query")
+@click.option("--top", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many clips.")
+@click.option("--where", metavar="CONDITIONS", help='Only such clips: "duration>3 and loudness>-20".')
+@click.option("--all-of-a-shot", is_flag=True, help="Every piece of a shot, not only the best one of each.")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects.")
+@click.option("--page", metavar="FILE.html", help="Write a page with pictures there, too.")
+@click.option("--bundle", metavar="URI", help="Bundle that made OUTPUT; the one in the package by default.")
+def search(
+    output: str,
+    query: str,
+    top: int,
+    where: str | None,
+    all_of_a_shot: bool,
+    as_json: bool,
+    page: str | None,
+    bundle: str | None,
+) -> None:
+    """Find the clips of OUTPUT that look like QUERY: a picture file, or a clip as VIDEO:12 or VIDEO@1:23.
+
+    What is compared is what pictures show, as the features network sees it; words are not understood. Exit
+    code: 0 looked, 2 could not.
+    """
+    from functools import partial
+
+    from jobs.search import Options, find
+
+    options = Options(output, query, top, all_of_a_shot, where, as_json, page, bundle)
+    sys.exit(find(options, click.echo, partial(click.echo, err=True)))

@@ -291,3 +291,15 @@ def test_the_record_of_a_plan_is_numbers_by_name() -> None:
     assert (facts["cores"], facts["gpus"]) == (8, 1)
     assert set(POOLS) <= set(facts)
     assert set(facts["cpus"]) == set(STAGES) == set(MEMORY_MIB)
+
+
+def test_where_all_there_is_to_do_is_to_render_renders_have_the_machine() -> None:
+    few, many = machine(2), machine(64, memory_gib=256)
+    alone = make_plan(2, 0, 5).renders_only(few, 5)
+    assert (alone.render, alone.threads) == (1, 2)
+    plan = plan_for(many, SHIPPED["cpu"], 1000).renders_only(many, 1000)
+    assert plan.render == 16
+    assert plan_for(many, SHIPPED["cpu"], 1000).renders_only(many, 3).render == 3
+    little = machine(64, memory_gib=8)
+    bounded = plan_for(little, SHIPPED["cpu"], 1000).renders_only(little, 1000)
+    assert 1 <= bounded.render <= 6

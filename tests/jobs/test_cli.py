@@ -326,3 +326,62 @@ def test_every_option_of_every_command_is_explained() -> None:
     for name, command in cli.main.commands.items():
         for option in command.params:
             assert isinstance(option, click.Argument) or option.help, (name, option.name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flags"),
+    [
+        (["--target", "30s"], {"cut.target": "30s"}),
+        (["--preset", "social"], {"preset": "social"}),
+        (["--clips"], {"render.clips": True}),
+        (["--transitions", "cut"], {"effects.kind": "none"}),
+        (["--include", "*.mov", "--limit", "3"], {"library.include": ["*.mov"], "library.limit": 3}),
+        (["--bundle", "s3://b/models"], {"bundle": "s3://b/models"}),
+    ],
+)
+def test_every_flag_of_recut_is_its_setting(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], flags: dict[str, object]
+) -> None:
+    started = []
+    monkeypatch.setattr("jobs.recut.recut", lambda options: started.append(options) or DONE)
+    outcome = run("recut", "out", "--name", "mine", *arguments)
+    assert outcome.exit_code == DONE, outcome.output
+    assert (started[0].output, started[0].name, dict(started[0].flags)) == ("out", "mine", flags)
+
+
+def test_reel_means_videos_by_uri_and_by_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr("jobs.reel.reel", lambda options: started.append(options) or DONE)
+    arguments = [
+        "--from",
+        "s3://cam/2026-11-*",
+        "--since",
+        "2026-11-01",
+        "--target",
+        "3m",
+        "--per-video",
+        "3",
+    ]
+    outcome = run("reel", "out", *arguments, "--captions", "--order", "best_first")
+    assert outcome.exit_code == DONE, outcome.output
+    (options,) = started
+    assert options.videos.uris == ("s3://cam/2026-11-*",)
+    assert f"{options.videos.since:%Y-%m-%d %H:%M}" == "2026-11-01 00:00"
+    assert options.videos.since.tzinfo
+    assert dict(options.flags) == {
+        "cut.target": "3m",
+        "reel.per_video": 3,
+        "reel.order": "best_first",
+        "reel.captions": True,
+    }
+    assert run("reel", "out", "--since", "last week").exit_code == USAGE
+
+
+def test_search_is_told_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr("jobs.search.find", lambda options, *_: started.append(options) or DONE)
+    assert run("search", "out", "a.mp4:3", "--top", "5", "--json", "--where", "score>0.5").exit_code == DONE
+    assert vars(started[0]) | {"output": "out", "query": "a.mp4:3", "top": 5, "as_json": True} == vars(
+        started[0]
+    )
+    assert run("search", "out").exit_code == USAGE

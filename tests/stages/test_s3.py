@@ -7,7 +7,8 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from pipeline import storage
 from pipeline.library import list_library
-from stages.container import open_source
+from stages import tally
+from stages.container import keeping_blocks, open_source
 from stages.failure import Failed, Unavailable
 from stages.filesystem import open_filesystem
 from stages.s3 import RETRY, RetrySettings, etag_of_parts, pause_s
@@ -248,3 +249,28 @@ def test_the_proxy_names_requests_and_its_seed_repeats(s3: Bucket) -> None:
         drawn.append([proxy.fault("get", "k") is not None for _ in range(100)])
     assert drawn[0] == drawn[1]
     assert 15 < sum(drawn[0]) < 45
+
+
+def test_what_is_opened_again_is_read_once_and_a_new_version_anew(s3: Bucket, tmp_path: Path) -> None:
+    """Within `keeping_blocks` only: spans of a source are opened one by one."""
+    facts = make_video(tmp_path / "a.mp4", seconds=8, size=(640, 360), options={"crf": "4"})
+    uri = f"{s3.uri}/a.mp4"
+
+    def read() -> tuple[int, int]:
+        before = tally.counts()["read_bytes"]
+        with open_source(uri) as source:
+            size = sum(packet.size for packet in source.packets(source.video))
+        return tally.counts()["read_bytes"] - before, size
+
+    storage.put_file(facts.path, uri)
+    whole = facts.path.stat().st_size
+    with keeping_blocks():
+        first, size = read()
+        assert (0, size) == read()
+        assert first <= whole
+        make_video(facts.path, seconds=8, size=(640, 360), options={"crf": "8"})
+        storage.put_file(facts.path, uri)
+        again, other = read()
+        assert again > 0
+        assert other != size
+    assert read()[0] > 0

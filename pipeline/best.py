@@ -1,0 +1,220 @@
+"""The best of many videos of an OUTPUT as one reel: which clips, from the tables; then its rendering.
+
+Nothing is analysed: scores, embeddings and spans stand in `clips`. They are read part by part.
+"""
+
+import fnmatch
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipeline import cuts, storage, tables
+from pipeline.config import Settings
+from pipeline.guard import Stage
+from pipeline.making import make_cut, open_render
+from pipeline.publish import upload
+from pipeline.recut import check_version, facts_of
+from pipeline.rows import FACTS
+from stages import tally
+from stages.best import Candidate, Pool, window
+from stages.container import keeping_blocks
+from stages.failure import Failed
+from stages.medley import Medley, Take, TakesFailed
+from stages.watchdog import unwatched
+
+COLUMNS = ["clip", "shot", "start_s", "end_s", "score", "thumbnail_s", "embedding"]
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class From:
+    """Which videos of an OUTPUT: by URI, and by when their files were last changed."""
+
+    uris: tuple[str, ...] = ()  # globs, in which * goes over slashes, or what URIs begin with; none: all
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __call__(self, video: Row) -> bool:
+        at = video["modified_at"]
+        if self.since and (at is None or at < self.since):
+            return False
+        if self.until and (at is None or at >= self.until):
+            return False
+        return not self.uris or any(matches(video["uri"], pattern) for pattern in self.uris)
+
+
+def matches(uri: str, pattern: str) -> bool:
+    """Whether a URI is, lies below, or fits what the pattern says."""
+    whole = storage.absolute(pattern) if "://" in pattern or pattern.startswith((".", "/", "~")) else pattern
+    below = uri == whole or uri.startswith(f"{whole}/")
+    # A part of a name is enough only if the pattern says so: *surf*.
+    return below or fnmatch.fnmatchcase(uri, whole) or fnmatch.fnmatchcase(uri, f"{whole}/*")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An edit list over many videos, with what has to be known to render it."""
+
+    edits: list[Row]
+    clips: list[Row]
+    videos: list[Row]  # those that the edits name
+    target_s: float
+    most_s: float  # of one clip
+    clips_looked_at: int
+
+    @property
+    def seconds(self) -> float:
+        last = self.edits[-1]
+        return last["reel_start_s"] + last["source_end_s"] - last["source_start_s"]
+
+
+def choose(output: str, videos: Iterable[Row], settings: Settings, target_s: float) -> Choice:
+    """The edit list of the best clips of these videos (rows of list_results). Raises Failed without any."""
+    by_id = {video["video_id"]: video for video in videos}
+    pool = Pool(settings.reel, target_s, settings.cut.min_clip_s)
+    for piece in tables.stream(output, "clips", COLUMNS, set(by_id)):
+        add(pool, piece)
+    found = pool.chosen()
+    if not found:
+        raise Failed(f"none of {pool.clips} clips has a score: they are all dark, or there are none")
+    cut = make_cut(settings)
+    most_s = cut.most_s(target_s)
+    clips = candidates(found, by_id, most_s, settings.reel.order)
+    whole_s = sum(clip["end_s"] - clip["start_s"] for clip in clips)
+    of = {clip["clip"]: clip["video_id"] for clip in clips}
+    edits = [edit | {"video_id": of[edit["clip"]]} for edit in cut.edits(clips, min(target_s, whole_s))]
+    shown = {edit["video_id"] for edit in edits}
+    shown_videos = [by_id[video_id] for video_id in sorted(shown)]
+    return Choice(edits, clips, shown_videos, target_s, most_s, pool.clips)
+
+
+def add(pool: Pool, piece: pa.Table) -> None:
+    """Adds the clips of a part, video by video."""
+    embeddings = vectors(piece["embedding"])
+    rows = piece.drop_columns("embedding").to_pylist()
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(row["video_id"], []).append(place)
+    for video_id, mine in places.items():
+        pool.add(video_id, [rows[place] for place in mine], embeddings[mine])
+
+
+def vectors(column: pa.ChunkedArray) -> np.ndarray:
+    """Embeddings as float32 [K, D]; a part holds those of one network."""
+    array = column.combine_chunks()
+    flat = array.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(array), -1) if len(array) else np.empty((0, 0), np.float32)
+
+
+def candidates(found: list[Candidate], videos: dict[str, Row], most_s: float, order: str) -> list[Row]:
+    """Clips as stages/cut.py takes them, numbered in the order in which they are to come."""
+    if order == "chronological":
+
+        def time(one: Candidate) -> tuple:
+            video = videos[one.video_id]
+            at = video["modified_at"]
+            return at.timestamp() if at else 0.0, video["uri"], one.clip["start_s"]
+
+        found = sorted(found, key=time)
+    shots: dict[tuple[str, int], int] = {}
+    clips = []
+    for number, one in enumerate(found):
+        clip = one.clip
+        start_s, end_s = window(clip["start_s"], clip["end_s"], clip["thumbnail_s"], most_s)
+        clips.append(
+            {
+                "clip": number,
+                "stored": clip["clip"],
+                "video_id": one.video_id,
+                "shot": shots.setdefault((one.video_id, clip["shot"]), len(shots)),
+                "start_s": start_s,
+                "end_s": end_s,
+                "score": one.value,
+                "thumbnail_s": clip["thumbnail_s"] if clip["thumbnail_s"] is not None else start_s,
+                "embedding": one.embedding,
+            }
+        )
+    return clips
+
+
+def made_from(videos: Iterable[Row]) -> str:
+    """Hash of the results that a reel is chosen from: another one of them may be another reel."""
+    names = sorted((video["video_id"], video["settings_key"]) for video in videos)
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
+
+
+class Compile:
+    """Renders a choice and uploads it; videos that cannot be read are said in `refused`, by video_id."""
+
+    def __init__(self, settings: Settings, output: str):
+        self.output, self.limits, self.reel = output, settings.limits, settings.reel
+        self.medley = Medley(open_render(settings), self.reel.captions, self.reel.font)
+        self.newest = tables.current(output)
+
+    def __call__(self, row: Row) -> Row:
+        choice: Choice = row["choice"]
+        before = tally.counts()["read_bytes"]
+        try:
+            takes = self.takes(choice.videos)
+            known = {"takes": takes, "edits": choice.edits, "clips": choice.clips}
+            with keeping_blocks(), tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
+                made = self.medley(known, Path(folder))
+                read_bytes = tally.counts()["read_bytes"] - before
+                with unwatched():  # the storage has time-outs of its own
+                    reel = upload(self.output, made, cuts.folder_of(None, row["name"]))
+        except TakesFailed as error:
+            return row | {"refused": error.reasons}
+        of = {clip["clip"]: clip for clip in choice.clips}
+        uris = {video["video_id"]: video["uri"] for video in choice.videos}
+        edits = [
+            edit | {"clip": of[edit["clip"]]["stored"], "uri": uris[edit["video_id"]]}
+            for edit in choice.edits
+        ]
+        return row | {
+            "reel": reel,
+            "edits": edits,
+            "target_s": choice.target_s,
+            "read_bytes": read_bytes,
+            "refused": {},
+        }
+
+    def takes(self, videos: list[Row]) -> list[Take]:
+        """Raises TakesFailed with all that is not what was analysed."""
+        only = {video["video_id"] for video in videos}
+        columns = ["video_id", *FACTS.names]
+        known = tables.read(self.output, "videos", columns, only, self.newest).to_pylist()
+        facts = {video.pop("video_id"): video for video in known}
+        takes, refused = [], {}
+        for video in videos:
+            name = short_name(video["uri"])
+            try:
+                check_version(video)
+                probe = facts_of(video | {"facts": facts[video["video_id"]]}, self.limits)
+            except Failed as error:
+                refused[video["video_id"]] = f"{name}: {error}"
+                continue
+            takes.append(Take(video["video_id"], video["uri"], video["etag"] or "", name, probe))
+        if refused:
+            raise TakesFailed(refused)
+        return takes
+
+
+def short_name(uri: str) -> str:
+    """A file's name without its ending, for captions and messages."""
+    name = storage.shown(uri).rstrip("/").rsplit("/", 1)[-1]
+    return name.rpartition(".")[0] or name
+
+
+def make_compile(settings: Settings, output: str, threads: int) -> Stage:
+    torch.set_num_threads(threads)
+    return Compile(settings, output)

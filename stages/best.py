@@ -1,0 +1,119 @@
+"""Which clips of many videos make one reel: the best of each, unlike one another, of no video too many.
+
+Scores compare moments of one video better than videos: so a clip also counts by its standing among the clips
+of its own. What is held does not grow with the number of videos: of each only its best clips are looked at
+again, and of all videos only as many as fill the reel several times.
+"""
+
+import heapq
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from stages.settings import Settings
+
+TIMES_OVER = 4  # what is held would fill the reel so many times, were all clips of the least length
+SPARE = 2  # beyond those that a video may have: near-duplicates drop out
+LEAST_HELD = 200
+
+
+class ReelSettings(Settings):
+    """Of a reel over many videos."""
+
+    per_video: int = Field(2, ge=1, description="clips of one video, at most")
+    balance: float = Field(
+        0.5, ge=0, le=1, description="share of a clip's standing in its own video; the rest is its score"
+    )
+    apart: float = Field(
+        0.1, ge=0, le=2, description="least cosine distance between the embeddings of two clips; 0: off"
+    )
+    order: Literal["chronological", "best_first"] = "chronological"
+    captions: bool = Field(False, description="name of the video and time, at the start of each clip")
+    font: str | None = Field(None, description="TrueType file for captions; none: a built-in one, Latin only")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    value: float
+    video_id: str
+    clip: dict[str, Any]
+    embedding: np.ndarray
+
+    def __lt__(self, other: "Candidate") -> bool:
+        return self.rank < other.rank
+
+    @property
+    def rank(self) -> tuple[float, str, int]:
+        """From the worst to the best; the same whatever order they come in."""
+        return self.value, self.video_id, -self.clip["clip"]
+
+
+class Pool:
+    """The best clips of all videos so far, a bounded number of them."""
+
+    def __init__(self, settings: ReelSettings, target_s: float, least_s: float):
+        self.settings = settings
+        self.size = max(LEAST_HELD, math.ceil(TIMES_OVER * target_s / least_s))
+        self._held: list[Candidate] = []  # a heap, the worst first
+        self.clips = 0
+
+    def add(self, video_id: str, clips: list[dict[str, Any]], embeddings: np.ndarray) -> None:
+        """All clips of a video (clip, start_s, end_s, score), and their embeddings [K, D]."""
+        self.clips += len(clips)
+        score = np.array([clip["score"] for clip in clips], np.float64)
+        seconds = np.array([clip["end_s"] - clip["start_s"] for clip in clips])
+        values = balanced(score, seconds, self.settings.balance)
+        order = [k for k in np.argsort(-values, kind="stable") if score[k] > 0]
+        for k in order[: self.settings.per_video + SPARE]:
+            candidate = Candidate(float(values[k]), video_id, clips[k], embeddings[k].copy())
+            if len(self._held) < self.size:
+                heapq.heappush(self._held, candidate)
+            else:
+                heapq.heappushpop(self._held, candidate)
+
+    def chosen(self) -> list[Candidate]:
+        """From the best on: none like a better one, none of a video that has its share."""
+        found: list[Candidate] = []
+        of_video: dict[str, int] = {}
+        for candidate in sorted(self._held, reverse=True):
+            if of_video.get(candidate.video_id, 0) >= self.settings.per_video:
+                continue
+            if self.settings.apart and self._like_any(candidate, found):
+                continue
+            of_video[candidate.video_id] = of_video.get(candidate.video_id, 0) + 1
+            found.append(candidate)
+        return found
+
+    def _like_any(self, candidate: Candidate, found: list[Candidate]) -> bool:
+        return any(distance(candidate.embedding, one.embedding) < self.settings.apart for one in found)
+
+
+def balanced(score: np.ndarray, seconds: np.ndarray, balance: float) -> np.ndarray:
+    """Scores [K] of a video's clips, mixed with their standing in it."""
+    return (1 - balance) * score + balance * standing(score, seconds)
+
+
+def standing(score: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Of each clip the share of its video's seconds that score lower, equals by half; in [0, 1], mean 1/2."""
+    order = np.argsort(score, kind="stable")
+    values, first = np.unique(score[order], return_index=True)
+    length = np.add.reduceat(seconds[order], first)
+    below = np.cumsum(length) - length
+    return ((below + length / 2) / length.sum())[np.searchsorted(values, score)]
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Cosine distance of two unit vectors; vectors of different networks are as far apart as can be."""
+    return 1 - float(a @ b) if a.shape == b.shape else 2.0
+
+
+def window(start_s: float, end_s: float, best_s: float | None, most_s: float) -> tuple[float, float]:
+    """The part of a clip that is shown: at most so long, around its best moment."""
+    if end_s - start_s <= most_s:
+        return start_s, end_s
+    middle = (start_s + end_s) / 2 if best_s is None else best_s
+    start = min(max(start_s, middle - most_s / 2), end_s - most_s)
+    return start, start + most_s

@@ -1,0 +1,263 @@
+"""`reelmap recut`: exit codes, only what is missing, refusals in rows; every reader of an OUTPUT knows."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs import recut as job
+from jobs.highlights import COULD_NOT_START, DONE, SOME_FAILED
+from jobs.recut import Options, recut
+from jobs.status import status
+from jobs.verify import verify
+from pipeline import cuts, recutting, storage, tables
+from pipeline.config import Settings
+from pipeline.forget import forget
+from pipeline.lease import lease
+from pipeline.report import write_report
+from tests.media import make_video
+from tests.pipeline.analysed import analyse
+
+PLAIN = {"effects": {"kind": "none"}, "colour": {"kind": "none"}, "codec": {"kind": "none"}}
+NAMES = ("a.mp4", "b.mp4")
+
+
+def make_output(folder: Path, bundle: str) -> Path:
+    """Two videos in folder/library, analysed into folder/out."""
+    (folder / "library").mkdir()
+    for name in NAMES:
+        make_video(folder / "library" / name, seconds=6, shots=3)
+    settings = Settings.model_validate(PLAIN | {"cut": {"target": "3s"}, "bundle": bundle})
+    analyse(folder / "library", folder / "out", settings, render=True)
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory: pytest.TempPathFactory, bundle: str) -> Path:
+    return make_output(tmp_path_factory.mktemp("recut"), bundle)
+
+
+@pytest.fixture
+def output(analysed: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(analysed, tmp_path / "out")
+
+
+@pytest.fixture
+def changed(tmp_path: Path, bundle: str) -> Path:
+    """An OUTPUT of whose two videos one has changed since."""
+    output = make_output(tmp_path, bundle)
+    make_video(tmp_path / "library" / "a.mp4", seconds=6.2, shots=3)
+    return output
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without processes of their own: starting them costs seconds each time."""
+
+    def through(rows: object, _name: str, make: Callable, args: tuple, *_: object) -> object:
+        stage = make(*args)
+        for row in rows:
+            try:
+                yield row, stage(row)
+            except Exception as error:
+                yield row, row | {"failure": recutting_failure(error)}
+
+    monkeypatch.setattr(recutting, "through", through)
+
+
+def recutting_failure(error: Exception) -> dict:
+    from pipeline.guard import failure
+
+    return failure("render", error)
+
+
+def options(
+    output: Path, bundle: str, name: str | None = None, target: str = "2s", **more: object
+) -> Options:
+    flags = {"cut.target": target, "bundle": bundle, "effects.kind": "none", "colour.kind": "none"}
+    return Options(str(output), name, flags=tuple((flags | more).items()))
+
+
+def rows(output: Path) -> dict[tuple[str, str], dict]:
+    found = cuts.read(str(output)).to_pylist()
+    uris = {row["video_id"]: Path(row["uri"]).name for row in tables.read(str(output), "videos").to_pylist()}
+    return {(uris[row["video_id"]], row["name"]): row for row in found}
+
+
+def test_in_processes_of_its_own_every_video_gets_its_cut(
+    output: Path, bundle: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert recut(options(output, bundle)) == DONE
+    made = rows(output)
+    assert made.keys() == {(name, "2s") for name in NAMES}
+    for row in made.values():
+        assert row["status"] == "ok"
+        assert row["duration_s"] == pytest.approx(2, abs=0.1)
+        assert (output / row["uri"]).stat().st_size == row["size_bytes"]
+        assert 0 < row["read_bytes"] < row["source_bytes"]
+    said = capsys.readouterr().err
+    assert "cut '2s' of 2 videos, 0 done already, 2 to do" in said
+    assert "a.mp4: 2.0 s in" in said
+    assert "read" in said.splitlines()[-2]
+
+
+@pytest.mark.usefixtures("here")
+def test_the_same_command_again_does_only_what_is_missing(output: Path, bundle: str) -> None:
+    assert recut(options(output, bundle, **{"library.include": ["a.mp4"]})) == DONE
+    first = rows(output)["a.mp4", "2s"]
+    assert recut(options(output, bundle)) == DONE
+    assert rows(output)["a.mp4", "2s"] == first
+    assert rows(output).keys() == {("a.mp4", "2s"), ("b.mp4", "2s")}
+
+
+@pytest.mark.usefixtures("here")
+def test_cuts_stand_side_by_side_and_beside_the_reel_of_the_run(output: Path, bundle: str) -> None:
+    reel = next(output.glob("media/*/reel.mp4")).read_bytes()
+    recut(options(output, bundle, "film"))
+    film = {path: path.read_bytes() for path in output.glob("media/*/film/reel.mp4")}
+    recut(options(output, bundle, "social", "1.5s"))
+    assert len(film) == 2
+    assert {path: path.read_bytes() for path in film} == film
+    assert len(list(output.glob("media/*/social/reel.mp4"))) == 2
+    assert next(output.glob("media/*/reel.mp4")).read_bytes() == reel
+
+
+@pytest.mark.usefixtures("here")
+def test_a_name_that_is_used_again_is_made_anew(output: Path, bundle: str) -> None:
+    recut(options(output, bundle, "x", **{"render.clips": True}))
+    assert list(output.glob("media/*/x/clip-*.mp4"))
+    assert recut(options(output, bundle, "x", "1.5s")) == DONE
+    assert {row["duration_s"] for row in rows(output).values()} == {1.52}
+    assert not list(output.glob("media/*/x/clip-*.mp4"))
+    assert len(list(output.glob("media/*/x/reel.mp4"))) == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_a_source_that_has_changed_is_refused_with_its_reason(changed: Path, bundle: str) -> None:
+    assert recut(options(changed, bundle)) == SOME_FAILED
+    made = rows(changed)
+    assert made["b.mp4", "2s"]["status"] == "ok"
+    assert made["a.mp4", "2s"]["status"] == "failed"
+    assert "changed since it was analysed" in made["a.mp4", "2s"]["reason"]
+
+
+@pytest.mark.usefixtures("here")
+def test_report_status_and_verify_know_the_cuts(
+    output: Path, bundle: str, capsys: pytest.CaptureFixture
+) -> None:
+    recut(options(output, bundle, "social"))
+    video_id = rows(output)["a.mp4", "social"]["video_id"]
+    page = (output / f"report/{video_id}.html").read_text()
+    assert f'src="../media/{video_id}/social/reel.mp4"' in page
+    said: list[str] = []
+    assert status(str(output), False, False, said.append) == DONE
+    assert "cut social: 2 reels" in said
+    said.clear()
+    assert verify(str(output), False, False, None, said.append) == 0, said
+    assert "4 reels" in said[-1]
+
+
+@pytest.mark.usefixtures("here")
+def test_verify_tells_a_broken_cut_and_a_repair_has_it_made_anew(output: Path, bundle: str) -> None:
+    recut(options(output, bundle, "social"))
+    made = rows(output)
+    (output / made["a.mp4", "social"]["uri"]).unlink()
+    broken = output / made["b.mp4", "social"]["uri"]
+    broken.write_bytes(broken.read_bytes()[:-5000])
+    stray = broken.with_name("grade-7.cube")
+    stray.write_text("left by a killed run")
+    said: list[str] = []
+    assert verify(str(output), False, False, None, said.append) == 1
+    assert any("reel.mp4 (social of a.mp4): is missing" in line for line in said)
+    assert any("(social of b.mp4): has" in line for line in said)
+    assert any("grade-7.cube" in line and "no row names it" in line for line in said)
+    assert verify(str(output), False, True, None, said.append) == 1
+    assert rows(output) == {}
+    assert verify(str(output), False, False, None, said.append) == 0
+    assert recut(options(output, bundle, "social")) == DONE
+    assert rows(output).keys() == made.keys()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_damaged_part_is_found_and_its_cuts_are_made_anew(output: Path, bundle: str) -> None:
+    recut(options(output, bundle, "social"))
+    next(output.glob("cuts/*.parquet")).write_bytes(b"not a table")
+    said: list[str] = []
+    assert recut(options(output, bundle, "social")) == COULD_NOT_START
+    assert verify(str(output), True, True, None, said.append) == 1
+    assert any("cannot be read as Parquet" in line for line in said)
+    assert recut(options(output, bundle, "social")) == DONE
+    assert verify(str(output), True, False, None, said.append) == 0, said
+
+
+@pytest.mark.usefixtures("here")
+def test_forgotten_videos_take_their_cuts_along(output: Path, bundle: str) -> None:
+    recut(options(output, bundle, "social"))
+    video_id = rows(output)["a.mp4", "social"]["video_id"]
+    forget(str(output), {video_id})
+    assert [row["video_id"] for row in cuts.read(str(output)).to_pylist()] != [video_id]
+    assert len(cuts.read(str(output))) == 1
+    assert not (output / "media" / video_id).exists()
+    write_report(str(output))
+
+
+def test_an_output_in_use_is_left_alone(output: Path, bundle: str) -> None:
+    with lease(str(output), "another run"):
+        assert recut(options(output, bundle)) == COULD_NOT_START
+    assert not (output / "cuts").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"name": "../x"}, "cannot be a name"),
+        ({"library.include": ["nothing*"]}, "passes the filters"),
+        ({"cut.max_clip": 1}, "no such setting"),
+        ({"bundle": "/nowhere"}, "/nowhere"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_before_any_work(
+    output: Path, bundle: str, capsys: pytest.CaptureFixture, given: dict, words: str
+) -> None:
+    assert recut(options(output, **({"bundle": bundle} | given))) == COULD_NOT_START
+    assert words in capsys.readouterr().err
+    assert recut(options(output / "empty", bundle)) == COULD_NOT_START
+
+
+@pytest.mark.slow
+def test_a_kill_loses_work_and_no_cut(output: Path, bundle: str) -> None:
+    """Killed after its first cut; the same command makes the rest."""
+    script = (
+        "import sys; from tests.jobs.test_recut import options; from jobs.recut import recut; "
+        "from pathlib import Path; "
+        f"sys.exit(recut(options(Path({str(output)!r}), {bundle!r}, 'x')))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(output.glob("cuts/*.parquet")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = rows(output)
+    assert before
+    assert recut(options(output, bundle, "x")) == DONE
+    after = rows(output)
+    assert len(after) == 2
+    assert {key: after[key] for key in before} == before
+    said: list[str] = []
+    assert verify(str(output), False, False, None, said.append) == 0, said
+
+
+def test_on_a_cluster_the_same_cuts_come_out(changed: Path, bundle: str, ray_local: None) -> None:
+    chosen = options(changed, bundle, "far")
+    assert recut(job.Options(**(vars(chosen) | {"address": "auto"}))) == SOME_FAILED
+    made = rows(changed)
+    assert "changed" in made["a.mp4", "far"]["reason"]
+    assert made["b.mp4", "far"]["duration_s"] == pytest.approx(2, abs=0.1)
+    assert storage.exists(f"{changed}/{made['b.mp4', 'far']['uri']}")
