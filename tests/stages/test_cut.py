@@ -6,18 +6,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stages.cut import (
-    Cut,
-    CutSettings,
-    choose,
-    discounted,
-    explain,
-    lit,
-    reel_seconds,
-    segment,
-    target_seconds,
-    trim,
-)
+from stages.cut import Cut, CutSettings, reel_seconds, target_seconds
+from stages.knapsack import choose, discounted
+from stages.reasons import explain
+from stages.spans import lit, segment, trim
 
 
 def scored(duration_s: float, cuts_s: list[float], rng: np.random.Generator, luma: float = 0.5) -> dict:
