@@ -21,7 +21,7 @@ from stages.loudness import STEP_S
 from stages.pauses import Edges, edges_of
 from stages.reasons import BLACK_LUMA, explain
 from stages.settings import Settings
-from stages.spans import OVERLAP, fitting, lit, segment, settle, trim
+from stages.spans import OVERLAP, cut_well, fitting, lit, segment, settle, trim
 
 TRIMS = 8
 # What a reel with speech is too long by before it is trimmed: room to move cuts into pauses.
@@ -46,8 +46,9 @@ class CutSettings(Settings):
         "words", description="words: no cut inside a word, sentences whole where it can be"
     )
     breath_s: float = Field(0.12, ge=0, le=2, description="room that a cut leaves before and after speech")
+    # 0.03: below it are the same pictures again, above 0.05 such as other waves of a surf film.
     apart: float = Field(
-        0.0,
+        0.03,
         ge=0,
         le=1,
         description="least cosine distance of clips of different shots: others are duplicates; 0 takes all",
@@ -179,6 +180,9 @@ class Cut:
                 np.array([clip["embedding"] for clip in clips]), scores, of_shot, settings.apart
             )
         score = discounted(scores, of_shot, settings.repeat)
+        score = score * [
+            cut_well(clip["start_s"], clip["end_s"], settings.min_clip_s, edges) for clip in clips
+        ]
         length = np.array([clip["end_s"] - clip["start_s"] for clip in clips])
         overlap_s = self._overlap_s(length.min())
         # A transition costs its overlap: n clips with n - 1 overlaps fit if n (length - overlap) does.

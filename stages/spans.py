@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.pauses import Edges
+from stages.pauses import BREATHLESS, IN_SENTENCE, Edges
 from stages.reasons import BLACK_LUMA
 
 # Of a clip, the most that a transition at either end takes: less than half of it is under effects.
@@ -20,6 +20,8 @@ DIVIDE_S, SETTLE_S = 0.1, 0.04
 REACH_S, OWED_S = 4.0, 8.0
 # What a piece of twice the usual length costs, and a second that an edge moves, in words.
 UNEVEN, MOVED = 0.2, 0.01
+# What a cut inside a word takes from the worth of a clip.
+BROKEN = 0.15
 
 
 def segment(
@@ -83,6 +85,16 @@ def divide(
     while bounds[-1]:
         bounds.append(came_from[bounds[-1]])
     return np.append(times[bounds[:0:-1]], high_s)
+
+
+def cut_well(start_s: float, end_s: float, min_s: float, edges: Edges) -> float:
+    """What is left of the worth, 0 to 1, of a clip that cannot be cut but inside words, at one end or both."""
+    if not edges.talk_in(start_s, end_s):
+        return 1.0
+    room_s = max(0.0, min(end_s - start_s - min_s, REACH_S))
+    moves_s = np.arange(0.0, room_s + 1e-9, SETTLE_S)
+    costs = edges.entering(start_s + moves_s).min(), edges.leaving(end_s - moves_s).min()
+    return 1.0 - BROKEN * sum(cost for cost in costs if cost > IN_SENTENCE + BREATHLESS)
 
 
 def lit(times: np.ndarray, luma: np.ndarray, start_s: float, end_s: float, least_s: float) -> tuple:
