@@ -88,7 +88,7 @@ def divide(
 
 
 def cut_well(start_s: float, end_s: float, min_s: float, edges: Edges) -> float:
-    """What is left of the worth, 0 to 1, of a clip that cannot be cut but inside words, at one end or both."""
+    """What is left, 0 to 1, of the worth of a clip that can only be cut inside words, at one end or both."""
     if not edges.talk_in(start_s, end_s):
         return 1.0
     room_s = max(0.0, min(end_s - start_s - min_s, REACH_S))
@@ -155,6 +155,8 @@ def settle(
     Returns the best of all ways on a grid of SETTLE_S: runs of clips one after another, each with the
     cheapest ends for every change of its length, by what the lengths before it owe or have over.
     """
+    if not len(edges.starts_s) and not len(edges.flashes_s):
+        return spans  # nothing to heed
     runs = np.split(np.arange(len(spans)), np.flatnonzero(~joined)[1:])
     faded = np.append(overlaps, 0.0)
     owed = round(OWED_S / SETTLE_S)
