@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from stages.joins import goes_on, lead_sound, ordered
+from stages.joins import goes_on, lead_sound, led_in, ordered
 from stages.knapsack import choose, discounted, likenesses
 from stages.loudness import STEP_S
 from stages.pauses import Edges, edges_of
@@ -241,12 +241,18 @@ class Cut:
             # As long as the overlaps need it on both sides.
             least = np.maximum(least_s, np.maximum(overlaps, np.append(overlaps[1:], 0.0)) / OVERLAP)
             least = np.minimum(least, np.diff(spans)[:, 0])
-            spans = settle(spans, bounds, one_take, overlaps, least, edges)
-            if self.settings.sound_lead_s and shots:
-                hard = (overlaps == 0) & ~one_take & (np.arange(len(clips)) > 0)
-                pictures = np.array([shots[clip["shot"]] for clip in clips])
-                most_s = self.settings.sound_lead_s
-                spans, leads = lead_sound(spans, pictures, hard, edges, most_s, least_s)
+            most_s, led = self.settings.sound_lead_s, None
+            of_shots = np.array([(shots or {}).get(clip["shot"], (0.0, 0.0)) for clip in clips])
+            hard = (overlaps == 0) & ~one_take & (np.arange(len(clips)) > 0)
+            if most_s:
+                # A first word may lie before the shot: it is heard over the end of the clip before.
+                reach_s = np.where(hard, np.minimum(most_s, OVERLAP * least), 0.0)
+                sounds = settle(spans, bounds - np.outer(reach_s, (1, 0)), one_take, overlaps, least, edges)
+                led = led_in(sounds, bounds, of_shots, least_s)
+            spans, leads = led or (settle(spans, bounds, one_take, overlaps, least, edges), leads)
+            if most_s:
+                spans, further = lead_sound(spans, of_shots, hard & (leads == 0), edges, most_s, least_s)
+                leads += further
         lengths = spans[:, 1] - spans[:, 0]
         starts = np.cumsum(np.append(0.0, lengths[:-1])) - np.cumsum(overlaps)
         return [

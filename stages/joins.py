@@ -38,6 +38,28 @@ def ordered(clips: list[dict], edges: Edges, best_first: bool) -> list[dict]:
     return [clip for take in found for clip in take]
 
 
+def led_in(
+    sounds: np.ndarray, bounds: np.ndarray, shots: np.ndarray, least_s: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Pictures [K, 2] to sounds that may begin before their clips do, and by how much each sound leads [K].
+
+    sounds  [K, 2]  start and end of each clip's sound in the source, in reel order
+    bounds  [K, 2]  of each clip; a sound before them is heard over the picture of the clip before
+    shots   [K, 2]  which the picture must not leave
+    None if a picture would leave its shot for that, show what another shows, or be shorter than least_s.
+    """
+    leads = np.maximum(0.0, bounds[:, 0] - sounds[:, 0])
+    pictures = sounds.copy()
+    pictures[:, 0] += leads
+    for k in np.flatnonzero(leads):
+        if k == 0 or _free(pictures, k - 1, pictures[k - 1, 1], shots[k - 1, 1]) < leads[k]:
+            return None
+        if pictures[k, 1] - pictures[k, 0] < least_s:
+            return None
+        pictures[k - 1, 1] += leads[k]
+    return pictures, leads
+
+
 def lead_sound(
     spans: np.ndarray, shots: np.ndarray, hard: np.ndarray, edges: Edges, most_s: float, least_s: float
 ) -> tuple[np.ndarray, np.ndarray]:
