@@ -9,6 +9,8 @@ less than 0.15 s are those within a word.
 error   share of the 32 ms steps that are judged wrongly
 missed  of the steps with speech; alarms: of those without
 ms      of CPU per second of sound, on one core
+cuts    share of the ends of clips of 2 to 6 s, placed anywhere, that fall into a word: as they are, and moved
+        into pauses as stages/cut.py does it, the sum of their lengths unchanged
 
 --music takes videos or sound files without speech; without any, chords and drums are made up. webrtc needs
 `pip install webrtcvad-wheels`, which nothing else here does.
@@ -30,7 +32,10 @@ from scipy import ndimage, signal
 
 from stages.audio import read_samples
 from stages.container import open_source
+from stages.cut import CutSettings
 from stages.nn.voice import CHUNK, CONTEXT, RATE, STEP_S, encode, listen
+from stages.pauses import edges_of
+from stages.spans import settle
 from stages.speech import VoiceActivity
 
 SPEAKERS = {
@@ -46,6 +51,8 @@ BELOW_DB = 40
 IN_WORD_S = 0.15
 # Of the plain measures: how far above the quietest tenth of 10 s sound counts as speech.
 ABOVE_DB = 9
+
+CLIPS, RUNS = 8, 10
 
 Detect = Callable[[np.ndarray], np.ndarray]  # f32[n] mono at 16 kHz -> bool[n // CHUNK]
 
@@ -67,6 +74,8 @@ def main(music: tuple[str, ...], json_file: Path | None) -> None:
             result[name][f"{kind} alone"] = worth(detect, alone, np.zeros(len(alone) // CHUNK, bool))
         for condition, found in result[name].items():
             print(name, condition, json.dumps(found), flush=True)
+        result[name]["cuts"] = in_words(detect, mixed(voice, truth, others["music"], 10), truth)
+        print(name, "cuts under music 10 dB", json.dumps(result[name]["cuts"]), flush=True)
     if json_file:
         json_file.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -120,6 +129,22 @@ def webrtc(samples: np.ndarray) -> np.ndarray:
     said = [vad.is_speech(data[at : at + size], RATE) for at in range(0, len(data) - size + 1, size)]
     steps = (np.arange(len(samples) // CHUNK) + 0.5) * STEP_S
     return np.array(said)[np.minimum((steps * 100).astype(int), len(said) - 1)]
+
+
+def in_words(detect: Detect, samples: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    edges = edges_of(detect(samples).astype(np.float32), np.empty(0), CutSettings().breath_s)
+    rng, length_s = np.random.default_rng(3), len(truth) * STEP_S
+    before, after = [], []
+    for _ in range(RUNS):
+        parts = np.linspace(0, length_s, CLIPS + 1)
+        bounds = np.stack([parts[:-1], parts[1:]], axis=1)
+        starts = bounds[:, 0] + rng.uniform(0.5, 4, CLIPS)
+        spans = np.stack([starts, np.minimum(starts + rng.uniform(2, 6, CLIPS), bounds[:, 1])], axis=1)
+        alone, least = np.zeros(CLIPS, bool), np.full(CLIPS, 1.2)
+        moved = settle(spans, bounds, alone, np.zeros(CLIPS), least, edges)
+        for found, ends in ((before, spans), (after, moved)):
+            found.append(truth[np.minimum((ends.ravel() / STEP_S).astype(int), len(truth) - 1)])
+    return {"placed": round(float(np.mean(before)), 4), "moved": round(float(np.mean(after)), 4)}
 
 
 def level_db(samples: np.ndarray) -> np.ndarray:
