@@ -122,15 +122,12 @@ class Cut:
         # A sentence is kept whole if it leaves half of the reel to others.
         longest_s = min(settings.max_clip_s, target_s / 2)
         spans = segment(row["cuts_s"], start_s, row["duration_s"], least_s, max_s, longest_s, edges)
-        shots: dict[int, tuple[float, float]] = {}
-        for shot, low, high in spans:
-            shots[shot] = (shots.get(shot, (low, high))[0], high)
         spans = [
             (shot, *lit(row["times_s"], row["luma"], start_s, end_s, least_s))
             for shot, start_s, end_s in spans
         ]
         clips = [self._clip(row, number, *span) for number, span in enumerate(spans)]
-        edits, like = self._edits(clips, target_s, edges, shots)
+        edits, like = self._edits(clips, target_s, edges)
         explain(clips, {edit["clip"] for edit in edits}, like)
         return row | {"clips": clips, "edits": edits, "target_s": target_s}
 
@@ -168,9 +165,7 @@ class Cut:
             "thumbnail_s": microseconds(float(times[middle])),
         }
 
-    def _edits(
-        self, clips: list[dict], target_s: float, edges: Edges, shots: dict[int, tuple[float, float]]
-    ) -> tuple[list[dict], dict[int, int]]:
+    def _edits(self, clips: list[dict], target_s: float, edges: Edges) -> tuple[list[dict], dict[int, int]]:
         """The edit list, and which clips look like a better one."""
         settings = self.settings
         scores, of_shot = (np.array([clip[name] for clip in clips]) for name in ("score", "shot"))
@@ -202,6 +197,10 @@ class Cut:
             if short_s <= (-SPARE_S if spoken else 0.02) or not rest:
                 break
             chosen.add(rest.pop(0))  # one clip too many; trimming brings the reel back to its target
+        shots: dict[int, tuple[float, float]] = {}
+        for clip in clips:
+            low, _ = shots.get(clip["shot"], (clip["start_s"], 0.0))
+            shots[clip["shot"]] = low, clip["end_s"]
         edits = self._layout(reel, edges, target_s, shots)
         return edits, {k: int(better) for k, better in enumerate(like) if better >= 0}
 

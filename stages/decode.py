@@ -194,12 +194,13 @@ class _ShardReader:
             if self.first_shard:
                 yield from source.packets(*streams)
                 return
+            # The sound before the shard has a say in its speech; the pictures there are read, not decoded.
+            lead_s = LEAD_S if source.audio else 0.0
             for back_s in STEPS_BACK_S:
-                # Pictures before the shard are read and not decoded.
-                source.seek(max(0.0, self.start_s - LEAD_S - back_s))
+                source.seek(max(0.0, self.start_s - lead_s - back_s))
                 packets = source.packets(*streams)
                 head, before_start = self._head(packets)
-                if before_start or LEAD_S + back_s >= self.start_s:
+                if before_start or lead_s + back_s >= self.start_s:
                     yield from head
                     yield from packets
                     return

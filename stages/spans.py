@@ -18,7 +18,7 @@ OVERLAP = 0.25
 DIVIDE_S, SETTLE_S = 0.1, 0.04
 # How far an edge moves for a pause, and how far the lengths before it may be off while others make up for it.
 REACH_S, OWED_S = 4.0, 8.0
-# What a piece of twice the usual length costs, and a second that an edge moves, in words.
+# What a piece of twice or half the usual length costs, and the first second that an edge moves, in words.
 UNEVEN, MOVED = 0.2, 0.01
 # What a cut inside a word takes from the worth of a clip.
 BROKEN = 0.15
@@ -69,7 +69,7 @@ def divide(
     # The shortest piece more than the longest: what is left at the end can always be a piece.
     shortest, longest = int(np.ceil(min_s / step_s - 1e-6)), int((longest_s + min_s) / step_s)
     lengths = np.arange(shortest, max(longest, 2 * shortest) + 1)
-    # By the share of its time, so that many short pieces are no cheaper than few long ones.
+    # Half the usual length is as bad as twice.
     uneven = UNEVEN * np.log2(lengths * step_s / usual_s) ** 2
     best = np.full(count + 1, np.inf)
     best[0] = 0.0
