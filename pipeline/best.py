@@ -33,6 +33,9 @@ from stages.watchdog import unwatched
 
 COLUMNS = ["clip", "shot", "start_s", "end_s", "score", "thumbnail_s", "embedding"]
 
+# The pool has put its clips in order, and left out what looks alike; words of many videos are not known here.
+IN_ORDER = {"order": "chronological", "apart": 0.0, "sound_lead_s": 0.0}
+
 Row = dict[str, Any]
 
 
@@ -87,12 +90,13 @@ def choose(output: str, videos: Iterable[Row], settings: Settings, target_s: flo
     found = pool.chosen()
     if not found:
         raise Failed(f"none of {pool.clips} clips has a score: they are all dark, or there are none")
-    cut = make_cut(settings)
+    cut = make_cut(settings.model_copy(update={"cut": settings.cut.model_copy(update=IN_ORDER)}))
     most_s = cut.most_s(target_s)
     clips = candidates(found, by_id, most_s, settings.reel.order)
     whole_s = sum(clip["end_s"] - clip["start_s"] for clip in clips)
     of = {clip["clip"]: clip["video_id"] for clip in clips}
-    edits = [edit | {"video_id": of[edit["clip"]]} for edit in cut.edits(clips, min(target_s, whole_s))]
+    laid_out, _ = cut.edits(clips, min(target_s, whole_s))
+    edits = [edit | {"video_id": of[edit["clip"]]} for edit in laid_out]
     shown = {edit["video_id"] for edit in edits}
     shown_videos = [by_id[video_id] for video_id in sorted(shown)]
     return Choice(edits, clips, shown_videos, target_s, most_s, pool.clips)

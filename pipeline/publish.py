@@ -86,7 +86,9 @@ class Publish:
                 "motion_std": row["motion_std"],
                 "luma": row["luma"],
                 "loudness_lufs": row["loudness"],
+                "speech": row["speech"],
                 "cuts_s": row["cuts_s"],
+                "flashes_s": row["flashes_s"],
             }
         )
 

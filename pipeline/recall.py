@@ -52,6 +52,9 @@ class Recall:
             "shards": len(video["shard_log"]),
             "times_s": np.array(video["times_s"], np.float64),
             "cuts_s": np.array(video["cuts_s"], np.float64),
+            # Older tables know nothing of flashes and speech.
+            "flashes_s": np.array(video["flashes_s"] or (), np.float64),
+            "speech": np.array(video["speech"] or (), np.float32),
             "motion": np.array(video["motion"], np.float32),
             "motion_std": np.array(video["motion_std"], np.float32),
             "luma": np.array(video["luma"], np.float32),

@@ -78,7 +78,14 @@ VIDEOS = pa.schema(
         _field("motion_std", pa.list_(pa.float32()), "1", "how unevenly each sample moves"),
         _field("luma", pa.list_(pa.float32()), "1", "mean of each sample, 0 to 1"),
         _field("loudness_lufs", pa.list_(pa.float32()), "LUFS", "per half second; empty without audio"),
+        _field(
+            "speech",
+            pa.list_(pa.float32()),
+            "1",
+            "probability of a voice per 0.032 s, from 0 s on; empty without audio",
+        ),
         _field("cuts_s", pa.list_(pa.float64()), "s", "first frame of each shot but the first"),
+        _field("flashes_s", pa.list_(pa.float64()), "s", "frames of camera flashes and strobes"),
         _field("shard_log", pa.list_(SHARD_LOG)),
         _field("run_id", pa.string()),
         _field("published_at", TIMESTAMP),
@@ -140,6 +147,12 @@ EDIT = pa.struct(
         _field("reel_start_s", pa.float64(), "s"),
         _field("transition", pa.string(), doc="into this clip: an effect's name or cut"),
         _field("transition_s", pa.float64(), "s", "overlap with the clip before"),
+        _field(
+            "sound_lead_s",
+            pa.float64(),
+            "s",
+            "its sound comes so long before its picture (J cut); below 0, the sound before trails (L cut)",
+        ),
     ]
 )
 

@@ -30,7 +30,7 @@ _STREAMED = 8  # parts that are held at a time where a table is too large to be 
 _ROWS_PER_GROUP = 1024  # a query for a few rows skips the rest; a group of thumbnails is below 32 MB
 # Least and greatest of pictures and codes say nothing and cost space.
 _BLOBS = ("thumbnail", "saliency", "code")
-_FLOATS = ("embedding", "times_s", "importance", "motion", "motion_std", "luma", "loudness_lufs")
+_FLOATS = ("embedding", "times_s", "importance", "motion", "motion_std", "luma", "loudness_lufs", "speech")
 
 
 def part_name(video_ids: Iterable[str], settings_key: str) -> str:

@@ -4,7 +4,8 @@ samples   float32 [n, 2] at 48 kHz; what the source does not have is silence
 
 At a hard cut the clips overlap by a short equal-power crossfade, centred on the cut and made of source
 from beyond it; over a transition the crossfade is as long as the picture's. Where a clip goes on with
-what the one before ended with, the fade is linear: equal power would swell by 3 dB.
+what the one before ended with, the fade is linear: equal power would swell by 3 dB. In a J or L cut the
+sound is cut before or after the picture, each clip's in step with its own picture all the while.
 """
 
 import itertools
@@ -55,8 +56,13 @@ def pieces(slots: Sequence[Slot], fps: Fraction, crossfade_s: float) -> list[Pie
     """Where the sound of each slot goes, handles for the crossfades included."""
     joins = [_join(a, b, fps, crossfade_s) for a, b in itertools.pairwise(slots)]
     edge = (0, Fade(round(crossfade_s / 2 * RATE)))
+    # What comes first has nothing to lead into, and nothing leads into what comes after the last.
+    leads = [0, *(round(slot.sound_lead_s * RATE) for slot in slots[1:]), 0]
     found = []
-    for slot, (before, fade_in), (after, fade_out) in zip(slots, [edge, *joins], [*joins, edge], strict=True):
+    for number, (slot, (before, fade_in), (after, fade_out)) in enumerate(
+        zip(slots, [edge, *joins], [*joins, edge], strict=True)
+    ):
+        before, after = before + leads[number], after - leads[number + 1]
         first, end = sample_at(slot.first, fps), sample_at(slot.end, fps)
         found.append(
             Piece(

@@ -1,29 +1,31 @@
 """From scores to an edit list: clips from shots, which of them make the reel, and where each one stands.
 
-Which clips: 0/1 knapsack on score x seconds under a length budget (the summarisation literature's choice,
-e.g. Gygli et al., ECCV 2014). Then lengths are trimmed or extended inside their shots to meet the target.
+in   what score gives, and  speech     float32 [M]  see stages/speech.py
+                            flashes_s  float64 [F]  see stages/shots.py
+out  clips, edits, target_s
+
+Lengths are trimmed inside their shots to meet the target; within it, cuts keep out of words and flashes.
 """
 
 import itertools
 import math
 import re
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from stages.joins import goes_on, lead_sound, led_in, ordered
+from stages.knapsack import choose, discounted, likenesses
 from stages.loudness import STEP_S
+from stages.pauses import Edges, edges_of
+from stages.reasons import BLACK_LUMA, explain
 from stages.settings import Settings
+from stages.spans import OVERLAP, cut_well, fitting, lit, segment, settle, trim
 
-# Darker clips are fades and blanks, whatever the network says of them.
-BLACK_LUMA = 0.03
-# Of a clip, the most that a transition at either end takes: less than half of it is under effects.
-OVERLAP = 0.25
-KNAPSACK_STEPS = 6000
 TRIMS = 8
-GOOD_IN_SUM = "good in the sum of its parts"
-# Parts without a share of their own in the score; the learned importance knows them.
-WORDS = {"motion": "much motion", "loudness_lufs": "loud"}
+# What a reel with speech is too long by before it is trimmed: room to move cuts into pauses.
+SPARE_S = 0.5
 
 
 class CutSettings(Settings):
@@ -39,6 +41,26 @@ class CutSettings(Settings):
         ge=0,
         le=1,
         description="of novelty in a clip's score, beside what the learned importance makes of it",
+    )
+    speech: Literal["off", "words"] = Field(
+        "words", description="words: no cut inside a word, sentences whole where it can be"
+    )
+    breath_s: float = Field(0.12, ge=0, le=2, description="room that a cut leaves before and after speech")
+    # 0.03: below it are the same pictures again, above 0.05 such as other waves of a surf film.
+    apart: float = Field(
+        0.03,
+        ge=0,
+        le=1,
+        description="least cosine distance of clips of different shots: others are duplicates; 0 takes all",
+    )
+    order: Literal["chronological", "best_first"] = Field(
+        "chronological", description="best_first: the best clip opens the reel, the others by falling score"
+    )
+    sound_lead_s: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="J and L cuts: how far sound may lead or trail at a plain cut between speakers; 0: off",
     )
 
     @field_validator("target", mode="before")
@@ -80,81 +102,6 @@ def target_seconds(text: str, duration_s: float) -> float:
     return seconds
 
 
-def segment(cuts_s: np.ndarray, start_s: float, end_s: float, min_s: float, max_s: float) -> list[tuple]:
-    """Clips as (shot, start_s, end_s): shots, split evenly where longer than max_s.
-
-    A shot shorter than min_s joins the one after it (the last: the one before).
-    """
-    inside = cuts_s[(cuts_s > start_s) & (cuts_s < end_s)]
-    bounds = [start_s]
-    for cut in inside:
-        if cut - bounds[-1] >= min_s:
-            bounds.append(float(cut))
-    if len(bounds) > 1 and end_s - bounds[-1] < min_s:
-        bounds.pop()
-    bounds.append(end_s)
-    clips = []
-    for shot, (low, high) in enumerate(itertools.pairwise(bounds)):
-        pieces = min(np.ceil((high - low) / max_s - 1e-9), np.floor((high - low) / min_s))
-        pieces = max(1, int(pieces))
-        edges = np.linspace(low, high, pieces + 1)
-        clips += [(shot, float(a), float(b)) for a, b in itertools.pairwise(edges)]
-    return clips
-
-
-def lit(times: np.ndarray, luma: np.ndarray, start_s: float, end_s: float, least_s: float) -> tuple:
-    """The span without black samples at its ends, as fades leave them; whole if that were under least_s.
-
-    A cut stands somewhere inside a fade, so without this a reel flashes black between its clips.
-    """
-    first, last = np.searchsorted(times, [start_s - 1e-6, end_s - 1e-6])
-    shown = first + np.flatnonzero(luma[first:last] >= BLACK_LUMA)
-    if not len(shown):
-        return start_s, end_s
-    start = start_s if shown[0] == first else float(times[shown[0]])
-    end = end_s if shown[-1] == last - 1 else float(times[shown[-1] + 1])
-    return (start, end) if end - start >= least_s else (start_s, end_s)
-
-
-def choose(score: np.ndarray, seconds: np.ndarray, budget_s: float) -> np.ndarray:
-    """Indices of the chosen clips, in time order: 0/1 knapsack on score x seconds.
-
-    score     [K]  in [0, 1]
-    seconds   [K]  clip lengths, > 0
-    """
-    step_s = max(0.05, budget_s / KNAPSACK_STEPS)
-    weight = np.maximum(1, np.ceil(seconds / step_s - 1e-9)).astype(int)
-    room = max(0, int(budget_s / step_s + 1e-9))
-    value = score * seconds
-    best = np.zeros(room + 1)
-    taken = np.zeros((len(score), room + 1), bool)
-    for k in range(len(score)):
-        if weight[k] > room:
-            continue
-        with_k = best[: room + 1 - weight[k]] + value[k]
-        taken[k, weight[k] :] = with_k > best[weight[k] :]
-        best[weight[k] :] = np.maximum(best[weight[k] :], with_k)
-    chosen, left = [], room
-    for k in reversed(range(len(score))):
-        if taken[k, left]:
-            chosen.append(k)
-            left -= weight[k]
-    return np.array(chosen[::-1], int)
-
-
-def discounted(score: np.ndarray, shot: np.ndarray, repeat: float) -> np.ndarray:
-    """Scores with diminishing returns: the n-th best piece of a shot counts `repeat` to the n-th of its own.
-
-    score  [K]  in [0, 1]
-    shot   [K]  number of the shot that a piece belongs to
-    """
-    order = np.lexsort((-score, shot))
-    first = np.searchsorted(shot[order], shot[order])
-    result = np.empty(len(score))
-    result[order] = score[order] * repeat ** (np.arange(len(score)) - first)
-    return result
-
-
 class Cut:
     """Adds `clips` and `edits` to a scored video."""
 
@@ -168,15 +115,19 @@ class Cut:
         start_s = 0.0 if start_s is None or np.isnan(start_s) else microseconds(start_s)
         target_s = max(target_seconds(settings.target, row["duration_s"]), settings.min_clip_s)
         target_s = min(target_s, row["duration_s"] - start_s)
+        edges = self._edges(row)
+        least_s = settings.min_clip_s
         max_s = self.most_s(target_s)
-        spans = segment(row["cuts_s"], start_s, row["duration_s"], settings.min_clip_s, max_s)
+        # A sentence is kept whole if it leaves half of the reel to others.
+        longest_s = min(settings.max_clip_s, target_s / 2)
+        spans = segment(row["cuts_s"], start_s, row["duration_s"], least_s, max_s, longest_s, edges)
         spans = [
-            (shot, *lit(row["times_s"], row["luma"], start_s, end_s, settings.min_clip_s))
+            (shot, *lit(row["times_s"], row["luma"], start_s, end_s, least_s))
             for shot, start_s, end_s in spans
         ]
         clips = [self._clip(row, number, *span) for number, span in enumerate(spans)]
-        edits = self.edits(clips, target_s)
-        explain(clips, {edit["clip"] for edit in edits})
+        edits, like = self.edits(clips, target_s, edges)
+        explain(clips, {edit["clip"] for edit in edits}, like)
         return row | {"clips": clips, "edits": edits, "target_s": target_s}
 
     def most_s(self, target_s: float) -> float:
@@ -184,6 +135,14 @@ class Cut:
         settings = self.settings
         # Twice the minimum leaves room to trim a clip and still meet the target.
         return min(settings.max_clip_s, max(2 * settings.min_clip_s, settings.max_share * target_s))
+
+    def _edges(self, row: dict[str, Any]) -> Edges:
+        # Rows of an older version know nothing of speech and flashes.
+        speech, flashes_s = row.get("speech"), row.get("flashes_s")
+        if speech is None or self.settings.speech == "off":
+            speech = np.empty(0, np.float32)
+        flashes_s = np.empty(0) if flashes_s is None else flashes_s
+        return edges_of(speech, flashes_s, self.settings.breath_s)
 
     def _clip(self, row: dict[str, Any], number: int, shot: int, start_s: float, end_s: float) -> dict:
         times = row["times_s"]
@@ -211,34 +170,59 @@ class Cut:
             "thumbnail_s": microseconds(float(times[middle])),
         }
 
-    def edits(self, clips: list[dict], target_s: float) -> list[dict]:
-        """The edit list of the best clips, in the order they are in; `target_s` long if they can be."""
-        score = discounted(
-            np.array([clip["score"] for clip in clips]),
-            np.array([clip["shot"] for clip in clips]),
-            self.settings.repeat,
-        )
+    def edits(
+        self, clips: list[dict], target_s: float, edges: Edges = Edges()
+    ) -> tuple[list[dict], dict[int, int]]:
+        """The edit list of the best clips, `target_s` long if that can be; which look like a better one."""
+        settings = self.settings
+        scores, of_shot = (np.array([clip[name] for clip in clips]) for name in ("score", "shot"))
+        like = np.full(len(clips), -1)
+        if settings.apart:
+            like = likenesses(
+                np.array([clip["embedding"] for clip in clips]), scores, of_shot, settings.apart
+            )
+        score = discounted(scores, of_shot, settings.repeat)
+        score = score * [
+            cut_well(clip["start_s"], clip["end_s"], settings.min_clip_s, edges) for clip in clips
+        ]
         length = np.array([clip["end_s"] - clip["start_s"] for clip in clips])
         overlap_s = self._overlap_s(length.min())
         # A transition costs its overlap: n clips with n - 1 overlaps fit if n (length - overlap) does.
-        chosen = set(choose(score, np.maximum(length - overlap_s, 0.1), target_s - overlap_s))
-        rest = sorted(set(range(len(clips))) - chosen, key=lambda k: -score[k])
+        value = np.where(like < 0, score, 0.0)
+        chosen = set(choose(value, np.maximum(length - overlap_s, 0.1), target_s - overlap_s))
+        # What looks like a clip of the reel comes in when nothing else is left, black pictures last.
+        rest = sorted(
+            set(range(len(clips))) - chosen, key=lambda k: (scores[k] <= 0, like[k] >= 0, -score[k])
+        )
         if not chosen:
             chosen.add(rest.pop(0))
+        best_first = settings.order == "best_first"
         while True:
-            edits = self._layout([clips[k] for k in sorted(chosen)])
-            short_s = target_s - reel_seconds(edits)
-            if short_s <= 0.02 or not rest:
+            reel = ordered([clips[k] for k in sorted(chosen)], edges, best_first)
+            spoken = any(edges.talk_in(clip["start_s"], clip["end_s"]) for clip in reel)
+            short_s = target_s - reel_seconds(self._layout(reel, edges))
+            if short_s <= (-SPARE_S if spoken else 0.02) or not rest:
                 break
             chosen.add(rest.pop(0))  # one clip too many; trimming brings the reel back to its target
-        return self._layout([clips[k] for k in sorted(chosen)], trim_to_s=target_s)
+        shots: dict[int, tuple[float, float]] = {}
+        for clip in clips:
+            low, _ = shots.get(clip["shot"], (clip["start_s"], 0.0))
+            shots[clip["shot"]] = low, clip["end_s"]
+        edits = self._layout(reel, edges, target_s, shots)
+        return edits, {k: int(better) for k, better in enumerate(like) if better >= 0}
 
     def _overlap_s(self, shortest_s: float) -> float:
         return min(self.transition_s, OVERLAP * shortest_s) if self.transitions else 0.0
 
-    def _layout(self, clips: list[dict], trim_to_s: float | None = None) -> list[dict]:
-        """The edit list of `clips` in time order; trimmed to a length if one is given."""
-        spans = np.array([[clip["start_s"], clip["end_s"]] for clip in clips])
+    def _layout(
+        self,
+        clips: list[dict],
+        edges: Edges,
+        trim_to_s: float | None = None,
+        shots: dict[int, tuple[float, float]] | None = None,
+    ) -> list[dict]:
+        """The edit list of `clips` in reel order; if a length is given, trimmed to it and cut in pauses."""
+        spans = bounds = np.array([[clip["start_s"], clip["end_s"]] for clip in clips])
         touching = np.append(False, np.isclose(spans[1:, 0], spans[:-1, 1]))
         names = [
             "cut"
@@ -247,10 +231,9 @@ class Cut:
             for k in range(len(clips))
         ]
         wanted = np.array([0.0 if name == "cut" else self.transition_s for name in names])
-        overlaps = fitting(wanted, spans)
+        overlaps, leads = fitting(wanted, spans), np.zeros(len(clips))
         if trim_to_s is not None:
-            shots = np.array([clip["shot"] for clip in clips])
-            one_take = touching & np.append(False, shots[1:] == shots[:-1])
+            one_take = np.array([False] + [goes_on(a, b, edges) for a, b in itertools.pairwise(clips)])
             least_s = self.settings.min_clip_s
             # Where the clips hold less spare than the excess, the least length gives way, then the unbroken
             # take: the target never does.
@@ -260,6 +243,22 @@ class Cut:
                     excess_s = np.diff(spans).sum() - overlaps.sum() - trim_to_s
                     spans = trim(spans, closed, excess_s, min_s)
                     overlaps = fitting(wanted, spans)
+            one_take &= np.append(False, np.isclose(spans[1:, 0], spans[:-1, 1]))
+            # As long as the overlaps need it on both sides.
+            least = np.maximum(least_s, np.maximum(overlaps, np.append(overlaps[1:], 0.0)) / OVERLAP)
+            least = np.minimum(least, np.diff(spans)[:, 0])
+            most_s, led = self.settings.sound_lead_s, None
+            of_shots = np.array([(shots or {}).get(clip["shot"], (0.0, 0.0)) for clip in clips])
+            hard = (overlaps == 0) & ~one_take & (np.arange(len(clips)) > 0)
+            if most_s:
+                # A first word may lie before the shot: it is heard over the end of the clip before.
+                reach_s = np.where(hard, np.minimum(most_s, OVERLAP * least), 0.0)
+                sounds = settle(spans, bounds - np.outer(reach_s, (1, 0)), one_take, overlaps, least, edges)
+                led = led_in(sounds, bounds, of_shots, least_s)
+            spans, leads = led or (settle(spans, bounds, one_take, overlaps, least, edges), leads)
+            if most_s:
+                spans, further = lead_sound(spans, of_shots, hard & (leads == 0), edges, most_s, least_s)
+                leads += further
         lengths = spans[:, 1] - spans[:, 0]
         starts = np.cumsum(np.append(0.0, lengths[:-1])) - np.cumsum(overlaps)
         return [
@@ -270,83 +269,14 @@ class Cut:
                 "reel_start_s": float(start),
                 "transition": name,
                 "transition_s": float(overlap),
+                "sound_lead_s": float(lead),
             }
-            for clip, span, start, name, overlap in zip(clips, spans, starts, names, overlaps, strict=True)
+            for clip, span, start, name, overlap, lead in zip(
+                clips, spans, starts, names, overlaps, leads, strict=True
+            )
         ]
-
-
-def fitting(wanted_s: np.ndarray, spans: np.ndarray) -> np.ndarray:
-    """Overlaps [K] with the clip before, so short that every clip [K, 2] stands clean for a good part."""
-    lengths = spans[:, 1] - spans[:, 0]
-    return np.append(0.0, np.minimum(wanted_s[1:], OVERLAP * np.minimum(lengths[1:], lengths[:-1])))
 
 
 def reel_seconds(edits: list[dict]) -> float:
     """Length of the reel that an edit list makes."""
     return sum(e["source_end_s"] - e["source_start_s"] - e["transition_s"] for e in edits)
-
-
-def trim(spans: np.ndarray, joined: np.ndarray, excess_s: float, min_s: float) -> np.ndarray:
-    """Shorten clips by `excess_s` in all, each in proportion to what it has over min_s.
-
-    spans   [K, 2]  start and end, seconds
-    joined  [K]     whether a clip goes on where the one before it ends: that seam must stay closed
-    """
-    spans = spans.copy()
-    if excess_s <= 0:
-        return spans
-    slack = np.maximum(spans[:, 1] - spans[:, 0] - min_s, 0)
-    followed = np.append(joined[1:], False)
-    slack[joined & followed] = 0  # inside a run, neither end may move
-    share = min(1.0, excess_s / slack.sum()) if slack.sum() > 0 else 0.0
-    cut = slack * share
-    at_start = np.where(joined, 0.0, np.where(followed, 1.0, 0.5))
-    spans[:, 0] += cut * at_start
-    spans[:, 1] -= cut * (1 - at_start)
-    return spans
-
-
-def explain(clips: list[dict], chosen: set[int]) -> None:
-    """Sets `chosen`, `rank` (1 is the best) and `why` on every clip."""
-    order = np.argsort([-clip["score"] for clip in clips], kind="stable")
-    for place, k in enumerate(order):
-        clips[k] |= {"rank": place + 1, "chosen": clips[k]["clip"] in chosen}
-    parts = {
-        part: np.array([np.nan if clip[part] is None else clip[part] for clip in clips])
-        for part in ("importance", "novelty", *WORDS)
-    }
-    best = {clips[k]["shot"]: clips[k]["rank"] for k in order[::-1] if clips[k]["chosen"]}
-    last = max(best.values(), default=0)
-    for k, clip in enumerate(clips):
-        if clip["luma"] < BLACK_LUMA:
-            clip["why"] = "black picture"
-            continue
-        reasons = strengths(parts, k) or ([GOOD_IN_SUM] if clip["chosen"] else [])
-        clip["why"] = f"ranked {clip['rank']} of {len(clips)}" + (
-            f": {', '.join(reasons)}" if reasons else ""
-        )
-        if clip["chosen"]:
-            continue
-        if clip["rank"] > last:
-            clip["why"] += "; better ones fill the reel"
-        elif best.get(clip["shot"], clip["rank"]) < clip["rank"]:
-            clip["why"] += "; a better piece of its shot is in the reel"
-        else:
-            clip["why"] += "; others fit the length better"
-
-
-def strengths(parts: dict[str, np.ndarray], k: int) -> list[str]:
-    """In which parts [K] clip k is among the highest quarter of its video, in words."""
-    found = []
-    for part, values in parts.items():
-        known = values[np.isfinite(values)]
-        if not len(known) or not values[k] > np.quantile(known, 0.75):
-            continue
-        if part == "importance":
-            # Without a trained scorer the importance is the novelty, and nothing was learned.
-            if not np.array_equal(values, parts["novelty"]):
-                top = np.ceil(100 * np.mean(known >= values[k]))
-                found.append(f"learned importance {values[k]:.2f} (top {top:.0f} %)")
-        else:
-            found.append(WORDS.get(part, f"novel {values[k]:.2f}"))
-    return found

@@ -7,7 +7,9 @@ out  times_s     float64 [N]           presentation time of each sampled frame
      luma        float32 [N]           mean luma, 0..1
      thumbnails  list of JPEG bytes    true aspect, one per sample
      cuts_s      float64 [C]           first frame of each new shot
+     flashes_s   float64 [F]           frames of a camera flash or a strobe
      loudness    float32 [M]           momentary, LUFS, per half second from start_s; empty without audio
+     speech      float32 [V]           probability of a voice per 32 ms; empty without audio
      end_of_video_s float              end of the last frame of the span (nan if it has none)
 
 A shard owns the frames from the first keyframe at or after its nominal start to the first keyframe at
@@ -37,6 +39,7 @@ from stages.failure import Failed
 from stages.loudness import MomentaryLoudness
 from stages.settings import Settings
 from stages.shots import OWN_FROM, ShotFinder
+from stages.speech import LEAD_S, VoiceActivity
 
 # Motion is measured on coarse pixels, which average noise away, between frames about this far apart: from 10
 # frames a second on it hardly depends on the frame rate. A sample's is the mean of the strongest tenth of the
@@ -120,9 +123,11 @@ def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings)
         "luma": np.array(samples.luma, np.float32),
         "thumbnails": samples.thumbnails,
         "cuts_s": np.array(reader.shots.cuts_s, np.float64),
+        "flashes_s": np.array(reader.shots.flashes_s, np.float64),
         "loudness": reader.loudness.half_seconds(row["start_s"])
         if reader.loudness
         else np.empty(0, np.float32),
+        "speech": reader.voice.steps() if reader.voice else np.empty(0, np.float32),
         "end_of_video_s": reader.end_s,
         "frames_decoded": reader.frames,
         "log": {
@@ -147,9 +152,9 @@ class _ShardReader:
         self.facts = row["probe"]
         self.samples = _Samples()
         self.shots = ShotFinder(settings.detector)
-        self.loudness = (
-            MomentaryLoudness(self.start_s, min(self.nominal_end_s, max_duration_s)) if source.audio else None
-        )
+        span = (self.start_s, min(self.nominal_end_s, max_duration_s))
+        self.loudness = MomentaryLoudness(*span) if source.audio else None
+        self.voice = VoiceActivity(*span) if source.audio else None
         self.started = self.first_shard
         self.start_pts: int | None = None  # first keyframe of this shard; None reads from the very start
         self.end_pts: int | None = None  # first keyframe of the next shard
@@ -189,11 +194,13 @@ class _ShardReader:
             if self.first_shard:
                 yield from source.packets(*streams)
                 return
+            # The sound before the shard has a say in its speech; the pictures there are read, not decoded.
+            lead_s = LEAD_S if source.audio else 0.0
             for back_s in STEPS_BACK_S:
-                source.seek(max(0.0, self.start_s - back_s))
+                source.seek(max(0.0, self.start_s - lead_s - back_s))
                 packets = source.packets(*streams)
                 head, before_start = self._head(packets)
-                if before_start or back_s >= self.start_s:
+                if before_start or lead_s + back_s >= self.start_s:
                     yield from head
                     yield from packets
                     return
@@ -236,8 +243,10 @@ class _ShardReader:
                 self._take_frame(frame)
 
     def flush(self) -> None:
+        self.shots.flush()
         if self.loudness:
             self.loudness.flush()
+            self.voice.flush()
 
     def _frames_of(self, packet: av.Packet) -> list[av.VideoFrame]:
         try:
@@ -251,7 +260,9 @@ class _ShardReader:
     def _take_audio(self, packet: av.Packet) -> None:
         for frame in self._frames_of(packet):
             if frame.pts is not None:
-                self.loudness.add(frame, self.source.seconds(frame))
+                seconds = self.source.seconds(frame)
+                self.loudness.add(frame, seconds)
+                self.voice.add(frame, seconds)
 
     def _take_frame(self, frame: av.VideoFrame) -> None:
         if frame.pts is None or (self._last_pts is not None and frame.pts <= self._last_pts):

@@ -14,8 +14,10 @@ import numpy as np
 from stages import tally
 from stages.failure import Dropped, Failed
 from stages.loudness import FLOOR_LUFS, STEP_S
+from stages.speech import step_at
 
-ARRAYS = ("times_s", "features", "motion", "motion_std", "luma", "cuts_s")
+ARRAYS = ("times_s", "features", "motion", "motion_std", "luma", "cuts_s", "flashes_s")
+HEARD = ("loudness", "speech")
 LISTS = ("codes", "thumbnails")
 MIN_FRAMES = 2
 
@@ -69,13 +71,14 @@ def merge(shards: list[dict[str, Any]], min_coverage: float) -> dict[str, Any]:
     if frames < MIN_FRAMES:
         raise Dropped(f"too short for a reel: {frames} frame")
     return (
-        {key: first[key] for key in first if key not in {*ARRAYS, *LISTS, "loudness", "log", "shard"}}
+        {key: first[key] for key in first if key not in {*ARRAYS, *LISTS, *HEARD, "log", "shard"}}
         | {key: np.concatenate([shard[key] for shard in shards]) for key in ARRAYS}
         | {key: [item for shard in shards for item in shard[key]] for key in LISTS}
         | {
             "frames_decoded": frames,
             "duration_s": float(np.nanmax([shard["end_of_video_s"] for shard in shards])),
             "loudness": loudness_of(shards),
+            "speech": speech_of(shards),
             "shard_log": [shard["log"] for shard in shards],
         }
     )
@@ -83,15 +86,28 @@ def merge(shards: list[dict[str, Any]], min_coverage: float) -> dict[str, Any]:
 
 def loudness_of(shards: list[dict[str, Any]]) -> np.ndarray:
     """LUFS per half second of the video; empty if no shard has sound, silence where only one lacks it."""
-    if not any(len(shard["loudness"]) for shard in shards):
+    lengths = [round((shard["end_s"] - shard["start_s"]) / STEP_S) for shard in shards[:-1]]
+    return end_to_end([shard["loudness"] for shard in shards], lengths, FLOOR_LUFS)
+
+
+def speech_of(shards: list[dict[str, Any]]) -> np.ndarray:
+    """Probability of a voice per step; empty if no shard has sound, 0 where only one lacks it."""
+    lengths = [step_at(shard["end_s"]) - step_at(shard["start_s"]) for shard in shards[:-1]]
+    return end_to_end([shard["speech"] for shard in shards], lengths, 0.0)
+
+
+def end_to_end(parts: list[np.ndarray], lengths: list[int], nothing: float) -> np.ndarray:
+    """Even steps of all shards, each but the last brought to its length; empty if no shard has any.
+
+    Sound may end a little before the pictures of its shard: its last step goes on.
+    """
+    if not any(len(part) for part in parts):
         return np.empty(0, np.float32)
-    parts = []
-    for shard in shards[:-1]:
-        length = round((shard["end_s"] - shard["start_s"]) / STEP_S)
-        part = shard["loudness"][:length]
-        missing = (0, length - len(part))
+    found = []
+    for part, length in zip(parts[:-1], lengths, strict=True):
+        missing = (0, max(0, length - len(part)))
         if len(part):
-            parts.append(np.pad(part, missing, mode="edge"))
+            found.append(np.pad(part[:length], missing, mode="edge"))
         else:
-            parts.append(np.full(length, FLOOR_LUFS, np.float32))
-    return np.concatenate([*parts, shards[-1]["loudness"]])
+            found.append(np.full(length, nothing, np.float32))
+    return np.concatenate([*found, parts[-1]])

@@ -4,6 +4,7 @@ Output frame n is on show at exactly n / fps. Every bound is rounded on its own 
 times, never summed up from rounded lengths, so a long reel does not drift.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Slot:
     count: int
     overlap: int  # frames shared with the slot before
     effect: str  # what joins it to the slot before; "cut" if nothing does
+    sound_lead_s: float = 0.0  # of its sound before its picture; below 0, the sound of the slot before trails
 
     @property
     def end(self) -> int:
@@ -62,11 +64,16 @@ def lay_out(edits: Sequence[dict[str, Any]], fps: Fraction) -> list[Slot]:
             count=end - first,
             overlap=overlap,
             effect=edit["transition"],
+            # Edit lists of an older version have none.
+            sound_lead_s=edit.get("sound_lead_s") or 0.0,
         )
         for edit, first, end, overlap in zip(edits, firsts, ends, overlaps, strict=True)
     ]
     for number, slot in enumerate(slots):
         _check(slot, slots[number + 1].overlap if number + 1 < len(slots) else 0, fps)
+    for before, slot in itertools.pairwise(slots):
+        if abs(slot.sound_lead_s) * fps > min(before.count, slot.count) / 2:
+            raise Failed(f"the sound of clip {slot.clip} is {slot.sound_lead_s:g} s off its picture: too far")
     if slots[0].first or slots[0].overlap:
         raise Failed("the edit list does not begin at 0")
     return slots

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from scipy import signal
 
 CELLS = 16
 BITS = 13  # frames 0..8191
@@ -98,6 +99,7 @@ def make_video(
     audio_rate: int = 48000,
     audio_channels: int = 2,
     audio_start_s: float = 0.0,
+    lit: Sequence[int] = (),
 ) -> MediaFacts:
     """Write one video; what the suffix of `path` says decides the container and the codecs.
 
@@ -109,6 +111,7 @@ def make_video(
     rotation             clockwise degrees a player has to turn the coded picture (it is coded turned back)
     start_s              where the clock of the streams starts
     audio_start_s        audio begins so much later than the video
+    lit                  frames under a camera flash, which leaves the counter as it is
     """
     fps = rational(fps)
     if isinstance(shots, int):
@@ -157,6 +160,8 @@ def make_video(
         for n, (time, shot) in enumerate(zip(times, shot_of, strict=True)):
             look = shots[shot]
             picture = draw(textures[look.look, display], display, time * look.speed)
+            if n in lit:
+                picture = np.maximum(picture, 240)
             stamp(picture, n, n in flashes)
             turned = np.rot90(picture, rotation // 90)  # counter-clockwise: turned back
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(turned), format="rgb24")
@@ -311,6 +316,44 @@ def synthesise(kind: str, seconds: float, beeps_s: np.ndarray, rate: int, channe
             last = min(count, first + len(tone))
             mono[first:last] += tone[: max(0, last - first)]
     return np.repeat(mono[:, None], channels, axis=1).astype(np.float32)
+
+
+# Formants in Hz of five vowels (Peterson and Barney, 1952).
+VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410))
+
+
+def speak(spans_s: Sequence[tuple[float, float]], seconds: float, rate: int = 48000) -> np.ndarray:
+    """Samples f32[n, 2] in which somebody babbles in these spans, over a faint hiss: what voices are made of.
+
+    Syllables of a falling buzz through the formants of a vowel, some after a hiss.
+    """
+    rng = np.random.default_rng(5)
+    mono = 0.001 * rng.standard_normal(round(seconds * rate))
+    for start_s, end_s in spans_s:
+        first, last = round(start_s * rate), round(end_s * rate)
+        while last - first > 0.05 * rate:
+            count = min(last - first, round(rng.uniform(0.14, 0.24) * rate))
+            if last - first - count < 0.05 * rate:
+                count = last - first
+            mono[first : first + count] += _syllable(count, rate, rng)
+            first += count
+    return np.repeat(mono[:, None], 2, axis=1).astype(np.float32)
+
+
+def _syllable(count: int, rate: int, rng: np.random.Generator) -> np.ndarray:
+    share = np.arange(count) / count
+    pitch = rng.uniform(100, 150) * (1 - 0.15 * share)
+    buzz = signal.sawtooth(2 * np.pi * np.cumsum(pitch) / rate) + 0.05 * rng.standard_normal(count)
+    formants = VOWELS[rng.integers(len(VOWELS))]
+    voice = sum(
+        signal.lfilter(*signal.iirpeak(hz, hz / 80, fs=rate), buzz) / (number + 1)
+        for number, hz in enumerate(formants)
+    )
+    voice = 0.3 * voice / np.abs(voice).max() * np.sqrt(np.sin(np.pi * share))
+    if rng.random() < 0.5:
+        hiss = min(count, round(0.04 * rate))
+        voice[:hiss] += 0.05 * np.diff(rng.standard_normal(hiss + 1))
+    return voice
 
 
 def hear_beeps(samples: np.ndarray, rate: int) -> np.ndarray:

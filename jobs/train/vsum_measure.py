@@ -17,7 +17,7 @@ import numpy as np
 
 from jobs.train.metrics import evaluate_summary, kendall_tau_b, spearman_rho
 from jobs.train.vsum_data import Split, Video
-from stages.cut import choose
+from stages.knapsack import choose
 
 SHARE = 0.15
 # The finest step of the knapsack in `choose`: at this length per frame it counts whole frames.

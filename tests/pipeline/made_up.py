@@ -85,6 +85,7 @@ def result(
                     "reel_start_s": at_s - overlap,
                     "transition": effect,
                     "transition_s": overlap,
+                    "sound_lead_s": dice.choice((0.0, 0.3, -0.2)) if effect == "cut" and edits else 0.0,
                 }
             )
             at_s += length - overlap
@@ -110,7 +111,9 @@ def result(
         "chosen": len(edits),
         "times_s": times,
         "importance": importance,
+        "speech": [dice.random() for _ in range(int(duration_s / 0.032))],
         "cuts_s": bounds[1:-1],
+        "flashes_s": [duration_s / 3],
         "shard_log": [],
         "run_id": "run-1",
     }

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.highlights import COULD_NOT_START, DONE, SOME_FAILED, Options, highlights
+from pipeline.config import load_settings
 from pipeline.library import LibrarySettings
-from pipeline.recall import list_archive
+from pipeline.recall import Recall, list_archive
 from pipeline.tables import read
 from stages.nn.weights import open_bundle
 from tests.bundles import make_bundle
@@ -55,7 +56,7 @@ def test_scores_and_clips_come_from_the_proxies_alone(archive: Path, bundle: str
         "video_codec",
     ]
     pd.testing.assert_frame_equal(before[same], after[same])
-    for name in ("times_s", "cuts_s", "motion", "motion_std", "luma", "loudness_lufs"):
+    for name in ("times_s", "cuts_s", "motion", "motion_std", "luma", "loudness_lufs", "speech", "flashes_s"):
         for stored, again in zip(before[name], after[name], strict=True):
             assert np.array_equal(stored, again), name
     clips = rows(out, "clips")
@@ -72,6 +73,20 @@ def test_scores_and_clips_come_from_the_proxies_alone(archive: Path, bundle: str
     # A second time there is nothing left to do.
     assert highlights(Options(str(archive), str(out), flags=flags(bundle), from_proxies=True)) == DONE
     assert len(rows(out, "videos")) == 2
+
+
+def test_tables_without_speech_are_read_as_if_nothing_were_known_of_it(
+    archive: Path, bundle: str, tmp_path: Path
+) -> None:
+    older = tmp_path / "archive"
+    shutil.copytree(archive, older)
+    for part in (older / "videos").glob("*.parquet"):
+        pq.write_table(pq.read_table(part).drop_columns(["speech", "flashes_s"]), part)
+    models = open_bundle(bundle)
+    (first, *_) = list_archive(str(older), LibrarySettings(), models).to_pylist()
+    recalled = Recall(str(older), load_settings(None, dict(flags(bundle)), ()), models)(first)
+    assert len(recalled["speech"]) == len(recalled["flashes_s"]) == 0
+    assert len(recalled["times_s"])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Cutting sound to the sample, joining it without a bump, and bringing it to its level."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -56,6 +57,34 @@ def test_a_hard_cut_crossfades_with_what_lies_beyond_it():
     assert (second.at, second.count, second.start_s) == (RATE - 480, RATE + 480, 10 - 0.01)
     power = first.fade_out.rise()[::-1] ** 2 + second.fade_in.rise() ** 2
     assert power == pytest.approx(np.ones(960), abs=1e-5)
+
+
+@pytest.mark.parametrize("lead_s", [0.2, -0.2])
+def test_sound_that_leads_or_trails_is_cut_beside_the_picture_and_in_step_with_it(lead_s):
+    beside = round(lead_s * RATE)
+    first, second = pieces([slot(0, 0, 25), replace(slot(10, 25, 25), sound_lead_s=lead_s)], FPS, 0.02)
+    assert (first.at, first.count, first.start_s) == (0, RATE - beside + 480, 0)
+    assert (second.at, second.at + second.count) == (RATE - beside - 480, 2 * RATE)
+    assert second.start_s == pytest.approx(10 - lead_s - 0.01)
+    assert first.fade_out.samples == second.fade_in.samples == 960
+    # What is heard at any moment of the second clip is what its picture shows then.
+    assert second.start_s - second.at / RATE == pytest.approx(10 - 1)
+
+
+def test_the_sound_of_the_next_clip_is_heard_over_the_end_of_a_picture(tmp_path):
+    facts = make_video(tmp_path / "a.mp4", seconds=9)
+    slots = [slot(0.4, 0, 50), replace(slot(5.3, 50, 50), sound_lead_s=0.5)]
+    reel = np.asarray(assemble(facts.uri, slots, FPS, 0.02, tmp_path / "s.f32"))
+    assert len(reel) == 4 * RATE
+    # The beep at 2.0 s of the source would be at 1.6 s: the first clip is silent from 1.5 s on.
+    assert hear_beeps(reel, RATE) == pytest.approx([0.6, 1.7, 2.7, 3.7], abs=0.002)
+
+
+def test_clips_of_a_reel_that_begins_with_the_best_keep_their_sound(tmp_path):
+    facts = make_video(tmp_path / "a.mp4", seconds=9)
+    slots = [slot(6.3, 0, 25), slot(2.3, 25, 25), slot(4.3, 50, 25)]
+    reel = np.asarray(assemble(facts.uri, slots, FPS, 0.02, tmp_path / "s.f32"))
+    assert hear_beeps(reel, RATE) == pytest.approx([0.7, 1.7, 2.7], abs=0.002)
 
 
 def test_a_transition_crossfades_over_all_of_its_frames():

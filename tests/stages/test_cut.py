@@ -6,18 +6,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stages.cut import (
-    Cut,
-    CutSettings,
-    choose,
-    discounted,
-    explain,
-    lit,
-    reel_seconds,
-    segment,
-    target_seconds,
-    trim,
-)
+from stages.cut import Cut, CutSettings, reel_seconds, target_seconds
+from stages.knapsack import choose, discounted
+from stages.pauses import edges_of
+from stages.reasons import explain
+from stages.spans import lit, segment, trim
+from tests.stages.test_pauses import spoken
+
+# Sentences of some seconds, and pauses within them and between them.
+TALK = [(at + a, at + b) for at in np.arange(0.4, 120, 4.3) for a, b in ((0.0, 1.5), (1.8, 3.5))]
 
 
 def scored(duration_s: float, cuts_s: list[float], rng: np.random.Generator, luma: float = 0.5) -> dict:
@@ -97,6 +94,172 @@ def test_reel_is_as_long_as_asked(target: str, transition_s: float) -> None:
         for edit, after in itertools.pairwise(done["edits"]):
             length = edit["source_end_s"] - edit["source_start_s"]
             assert edit["transition_s"] + after["transition_s"] <= length
+
+
+def talking(duration_s: float, cuts_s: list[float], rng: np.random.Generator) -> dict:
+    return scored(duration_s, cuts_s, rng) | {"speech": spoken(*TALK, seconds=duration_s)}
+
+
+def in_words(row: dict, edits: list[dict]) -> int:
+    """How many ends of clips fall into a word; where the next clip goes on, there is no cut."""
+    edges = edges_of(row["speech"], np.empty(0), 0.0)
+    ends = [edit["source_end_s"] - after["sound_lead_s"] for edit, after in itertools.pairwise(edits)]
+    starts = [edit["source_start_s"] - edit["sound_lead_s"] for edit in edits[1:]]
+    open_ends = [pair for pair in zip(ends, starts, strict=True) if abs(pair[0] - pair[1]) > 1e-6]
+    leaving = np.array([end for end, _ in open_ends] + [edits[-1]["source_end_s"]])
+    entering = np.array([start for _, start in open_ends] + [edits[0]["source_start_s"]])
+    return int((edges.leaving(leaving) > 0.6).sum() + (edges.entering(entering) > 0.6).sum())
+
+
+@pytest.mark.parametrize("transition_s", [0.0, 0.5])
+@pytest.mark.parametrize("target", ["20s", "45s"])
+def test_no_cut_falls_into_a_word(target: str, transition_s: float) -> None:
+    for seed in range(4):
+        row = talking(120.0, [], np.random.default_rng(seed))
+        transitions = ("whip",) if transition_s else ()
+        done = Cut(CutSettings(target=target), transitions, transition_s)(row)
+        assert in_words(row, done["edits"]) == 0
+        deaf = Cut(CutSettings(target=target, speech="off"), transitions, transition_s)(row)
+        assert in_words(row, deaf["edits"]) > 0
+
+
+def test_cuts_in_the_middle_of_a_sentence_are_moved_off_the_words() -> None:
+    """The shots of a film are cut anywhere in what is said."""
+    words, deaf_words = 0, 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        row = talking(120.0, list(rng.uniform(0, 120, 14)), rng)
+        done = Cut(CutSettings(target="20s"), (), 0.0)(row)
+        assert reel_seconds(done["edits"]) == pytest.approx(20.0, abs=0.02)
+        words += in_words(row, done["edits"])
+        deaf_words += in_words(row, Cut(CutSettings(target="20s", speech="off"), (), 0.0)(row)["edits"])
+    assert words < 0.15 * deaf_words
+
+
+def test_sentences_are_kept_whole() -> None:
+    sentences = [(at, at + 4.5) for at in np.arange(1.0, 95, 6)]
+    row = scored(100.0, [], np.random.default_rng(3)) | {"speech": spoken(*sentences, seconds=100.0)}
+    edits = Cut(CutSettings(target="30s"), (), 0.0)(row)["edits"]
+    for edit in edits:
+        inside = [s for s in sentences if s[0] < edit["source_end_s"] and s[1] > edit["source_start_s"]]
+        for start_s, end_s in inside:
+            assert edit["source_start_s"] < start_s
+            assert end_s < edit["source_end_s"]
+
+
+@pytest.mark.parametrize("order", ["chronological", "best_first"])
+@pytest.mark.parametrize("sound_lead_s", [0.0, 0.4])
+@pytest.mark.parametrize("transition_s", [0.0, 0.5])
+def test_whatever_moves_the_promises_are_kept(order: str, sound_lead_s: float, transition_s: float) -> None:
+    """The length that was asked for, least lengths, no second twice, nothing from another shot."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        cuts = sorted(rng.uniform(0, 120, int(rng.integers(0, 30))))
+        row = talking(120.0, cuts, rng) | {"flashes_s": np.sort(rng.uniform(0, 120, 20))}
+        settings = CutSettings(target="20s", order=order, sound_lead_s=sound_lead_s)
+        done = Cut(settings, ("whip",) if transition_s else (), transition_s)(row)
+        edits, clips = done["edits"], {clip["clip"]: clip for clip in done["clips"]}
+        assert reel_seconds(edits) == pytest.approx(20.0, abs=0.02)
+        bounds = {}
+        for clip in done["clips"]:
+            low, _ = bounds.get(clip["shot"], (clip["start_s"], 0))
+            bounds[clip["shot"]] = low, clip["end_s"]
+        for edit, after in itertools.zip_longest(edits, edits[1:]):
+            low, high = bounds[clips[edit["clip"]]["shot"]]
+            assert low - 1e-6 <= edit["source_start_s"] < edit["source_end_s"] <= high + 1e-6
+            length = edit["source_end_s"] - edit["source_start_s"]
+            assert length >= settings.min_clip_s - 1e-6
+            assert edit["transition_s"] + (after or edit)["transition_s"] <= length
+            assert abs(edit["sound_lead_s"]) <= min(sound_lead_s, length / 2)
+            assert not (edit["sound_lead_s"] and edit["transition_s"])
+        spans = sorted((edit["source_start_s"], edit["source_end_s"]) for edit in edits)
+        assert all(end <= start + 1e-6 for (_, end), (start, _) in itertools.pairwise(spans))
+
+
+def test_no_clip_begins_or_ends_on_a_flash() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        row = scored(60.0, [12.0, 31.0], rng)
+        bare = Cut(CutSettings(target="15s"), (), 0.0)(row)["edits"]
+        ends = [edit[name] for edit in bare for name in ("source_start_s", "source_end_s")]
+        lit = np.sort(np.concatenate([ends, np.array(ends) + 0.04]))
+        edits = Cut(CutSettings(target="15s"), (), 0.0)(row | {"flashes_s": lit})["edits"]
+        ways = itertools.pairwise(edits)
+        cuts = [a["source_end_s"] for a, b in ways if abs(a["source_end_s"] - b["source_start_s"]) > 1e-6]
+        for at in [*cuts, edits[-1]["source_end_s"], edits[0]["source_start_s"]]:
+            assert np.abs(lit - at).min() > 0.04
+        assert reel_seconds(edits) == pytest.approx(15.0, abs=0.02)
+
+
+def test_rows_of_an_older_version_are_cut_as_before() -> None:
+    row = scored(100.0, [20.0, 50.0], np.random.default_rng(4))
+    plain = Cut(CutSettings(target="20s"), (), 0.0)(row)["edits"]
+    for unknown in ({"speech": None, "flashes_s": None}, {"speech": np.empty(0, np.float32)}):
+        assert Cut(CutSettings(target="20s"), (), 0.0)(row | unknown)["edits"] == plain
+
+
+def test_the_best_clip_opens_a_reel_that_begins_with_the_best() -> None:
+    rng = np.random.default_rng(9)
+    row = scored(120.0, list(rng.uniform(0, 120, 30)), rng)
+    done = Cut(CutSettings(target="20s", order="best_first"), (), 0.0)(row)
+    scores = {clip["clip"]: clip["score"] for clip in done["clips"]}
+    shown = [edit["clip"] for edit in done["edits"]]
+    assert shown[0] == max(shown, key=scores.get)
+    takes = [[shown[0]]]
+    for before, clip in itertools.pairwise(shown):
+        takes[-1].append(clip) if clip == before + 1 else takes.append([clip])
+    best = [max(scores[clip] for clip in take) for take in takes]
+    assert best == sorted(best, reverse=True)
+    in_time = Cut(CutSettings(target="20s"), (), 0.0)(row)["edits"]
+    assert sorted(shown) == [edit["clip"] for edit in in_time]
+
+
+def test_pieces_of_a_take_stay_together_whatever_opens_the_reel() -> None:
+    row = scored(60.0, [30.0], np.random.default_rng(5))
+    row["importance"][:] = 0.1
+    row["importance"][20:36] = np.linspace(0.5, 1.0, 16)  # 10 s to 18 s, the last piece the best
+    row["importance"][80:90] = 0.8
+    row["novelty"][:] = 0.0
+    edits = Cut(CutSettings(target="12s", repeat=1.0, order="best_first"), (), 0.0)(row)["edits"]
+    first = [edit for edit in edits if 9 < edit["source_start_s"] < 19]
+    assert edits[: len(first)] == first
+    assert len(first) > 1
+    assert all(a["source_end_s"] == b["source_start_s"] for a, b in itertools.pairwise(first))
+
+
+def test_what_looks_like_a_clip_of_the_reel_stays_out_and_says_so() -> None:
+    row = scored(80.0, [10.0 * k for k in range(1, 8)], np.random.default_rng(6))
+    row["features"] = np.repeat(np.eye(8, dtype=np.float16), 20, axis=0)
+    row["features"][60:80] = row["features"][:20] + np.float16(0.01)  # shot 3 is shot 0 again
+    row["importance"][:] = np.repeat([0.95, 0.3, 0.5, 0.9, 0.4, 0.45, 0.35, 0.3], 20)
+    done = Cut(CutSettings(target="20s", apart=0.05), (), 0.0)(row)
+    assert {clip["shot"] for clip in done["clips"] if clip["chosen"]}.isdisjoint({3})
+    twin = next(clip for clip in done["clips"] if clip["shot"] == 3)
+    assert "; like clip " in twin["why"]
+    assert twin["why"].endswith("which is in the reel")
+    loose = Cut(CutSettings(target="20s", apart=0.0), (), 0.0)(row)
+    assert 3 in {clip["shot"] for clip in loose["clips"] if clip["chosen"]}
+
+
+def test_a_lecture_with_one_slide_all_along_still_fills_its_reel() -> None:
+    row = talking(100.0, [10.0 * k for k in range(1, 10)], np.random.default_rng(7))
+    row["features"][:] = 1
+    done = Cut(CutSettings(target="40s", apart=0.3), (), 0.0)(row)
+    assert reel_seconds(done["edits"]) == pytest.approx(40.0, abs=0.02)
+
+
+def test_sound_leads_or_trails_where_somebody_speaks_and_is_cut_in_a_pause() -> None:
+    led = 0
+    for seed in range(5):
+        row = talking(120.0, [], np.random.default_rng(seed))
+        edits = Cut(CutSettings(target="20s", sound_lead_s=0.4), (), 0.0)(row)["edits"]
+        led += sum(edit["sound_lead_s"] != 0 for edit in edits)
+        assert edits[0]["sound_lead_s"] == 0
+        assert in_words(row, edits) == 0
+        silent = scored(120.0, [], np.random.default_rng(seed))
+        edits = Cut(CutSettings(target="20s", sound_lead_s=0.4), (), 0.0)(silent)["edits"]
+        assert not any(edit["sound_lead_s"] for edit in edits)
+    assert led >= 5
 
 
 def test_settings_that_contradict_are_refused() -> None:

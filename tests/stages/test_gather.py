@@ -7,6 +7,7 @@ import pytest
 
 from stages.failure import Dropped, Failed
 from stages.gather import Gather, merge
+from stages.speech import step_at
 
 
 def shard(
@@ -29,7 +30,9 @@ def shard(
         "motion_std": np.zeros(20, np.float32),
         "luma": np.zeros(20, np.float32),
         "cuts_s": np.array([start + 1.0]),
+        "flashes_s": np.array([start + 2.0]),
         "loudness": np.full(19 if number == 0 else 20, -20.0 - number, np.float32),
+        "speech": np.full(step_at(start + 10) - step_at(start) - number, 0.1 * number, np.float32),
         "end_of_video_s": start + 10,
         "frames_decoded": frames,
         "log": {"shard": number, "start_s": start, "end_s": start + 10},
@@ -61,6 +64,17 @@ def test_sound_that_begins_late_stays_where_it_is() -> None:
     assert len(loudness) == 60
     assert loudness[[0, 19, 20]] == pytest.approx([-70, -70, -21])
     assert len(merge([shard(n, 2) | {"loudness": np.empty(0)} for n in range(2)], 0.95)["loudness"]) == 0
+
+
+def test_speech_stays_on_its_steps_where_a_shard_lacks_one() -> None:
+    speech = merge([shard(number, 3) for number in range(3)], 0.95)["speech"]
+    assert len(speech) == step_at(30.0) - 2  # the last shard ends where its sound does
+    assert speech[[step_at(10.0) - 1, step_at(10.0), step_at(20.0) - 1, step_at(20.0)]] == pytest.approx(
+        [0, 0.1, 0.1, 0.2]
+    )
+    silent = shard(0, 3) | {"speech": np.empty(0, np.float32)}
+    assert len(merge([silent, shard(1, 3), shard(2, 3)], 0.95)["speech"]) == len(speech)
+    assert len(merge([shard(n, 2) | {"speech": np.empty(0)} for n in range(2)], 0.95)["speech"]) == 0
 
 
 def test_shard_that_comes_twice_counts_once() -> None:

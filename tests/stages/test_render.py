@@ -112,6 +112,28 @@ def test_a_reel_holds_exactly_the_frames_of_its_edits_and_sound_in_step(tmp_path
         assert row["reel"]["loudness_lufs"] is None
 
 
+def test_a_reel_out_of_order_with_leading_sound_stays_in_step(tmp_path):
+    facts = make_video(tmp_path / "a.mp4", seconds=8)
+    spans = [(120, 150), (20, 44), (70, 100)]  # no beep where sound leads or trails
+    with open_source(facts.uri) as source:
+        row = {"uri": facts.uri, "probe": describe(source), **edit_list(facts, spans)}
+    row["edits"][1]["sound_lead_s"], row["edits"][2]["sound_lead_s"] = 0.2, -0.2
+    (tmp_path / "out").mkdir()
+    reel = Render(CLEAR, None, None)(row, tmp_path / "out")["files"]["reel.mp4"]
+    pictures = read_pictures(reel)
+    assert [read_counter(picture) for picture in pictures] == numbers(spans)
+    flashes = [n / 25 for n, picture in enumerate(pictures) if read_flash(picture)]
+    assert hear_beeps(read_samples(reel), 48000) == pytest.approx(flashes, abs=0.005)
+
+
+def test_sound_far_off_its_picture_is_refused(tmp_path):
+    facts = make_video(tmp_path / "a.mp4", seconds=4)
+    edits = edit_list(facts, [(0, 20), (40, 60)])["edits"]
+    edits[1]["sound_lead_s"] = 0.5
+    with pytest.raises(Failed, match="off its picture"):
+        lay_out(edits, facts.fps)
+
+
 def test_variable_rate_shows_what_was_on_show(tmp_path):
     facts = make_video(tmp_path / "v.mkv", seconds=6, vfr=True)
     spans = [(3, 20), (30, 70), (80, 100)]  # the second holds one frame for a second
