@@ -5,7 +5,7 @@ import click
 from jobs.commands import cluster, outputs, runs, teach, videos
 
 COMMANDS = (
-    *(runs.highlights, runs.archive, runs.demo),
+    *(runs.highlights, runs.archive, runs.presets, runs.demo),
     *(cluster.submit, cluster.jobs, cluster.logs, cluster.stop, cluster.tune),
     *(teach.train, teach.label),
     *(videos.effect, videos.proxies),

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import av
 import numpy as np
@@ -43,7 +43,11 @@ class RenderSettings(Settings):
     encoder: str = Field("auto", description="auto, or an FFmpeg H.264 encoder by name")
     crf: int = Field(20, ge=0, le=51, description="lower is better and larger")
     preset: str = Field("veryfast", description="of libx264")
-    max_height: int | None = Field(None, ge=16, description="scale higher videos down to this many pixels")
+    max_height: int | None = Field(None, ge=16, description="of the reel: scale down to this many pixels")
+    aspect: Literal["source", "16:9", "9:16", "1:1", "4:5"] = Field("source", description="width : height")
+    fit: Literal["crop", "blur"] = Field(
+        "crop", description="to another aspect: follow the subject, or show all of it over a blurred copy"
+    )
     audio_bitrate: int = Field(192_000, ge=32_000, le=512_000)
     loudness_lufs: float = Field(-16.0, ge=-40, le=-5)
     true_peak_dbtp: float = Field(-1.0, ge=-20, le=0)
