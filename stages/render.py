@@ -20,6 +20,7 @@ import av
 import numpy as np
 from pydantic import Field
 
+from stages.attention import Attend
 from stages.audio import assemble
 from stages.colour import write_cube
 from stages.container import LIBAV_ERRORS, LimitSettings, plain
@@ -27,15 +28,16 @@ from stages.cutter import read_span
 from stages.encode import Chapter, Form, ReelWriter, choose_encoder, write_jpeg
 from stages.failure import Failed
 from stages.mastering import Level, MasterSettings, master
-from stages.picture import BT709, HDR, Look, colours_of, finish, from_rgb, shown_size, to_rgb
+from stages.nn.detectors import Faces, Text
+from stages.picture import BT709, HDR, Look, colours_of, from_rgb, to_rgb
 from stages.pulses import AccentSettings, ShowsEffects, accents, pulsed
+from stages.reframe import Framing, parts_of, reel_size
 from stages.settings import Settings
+from stages.survey import GRADE_AT, survey
 from stages.timeline import Slot, lay_out, output_rate
 from stages.tonemap import write_tone_map
 from stages.watchdog import unwatched
 
-GRADE_PX = 256
-GRADE_AT = (1 / 6, 1 / 2, 5 / 6)  # where in a clip the colour model looks
 MAX_ENDS_APART_S = 0.05
 
 
@@ -86,6 +88,8 @@ class Render:
         limits: LimitSettings = LimitSettings(),
     ):
         self.settings, self.grade, self.effects, self.limits = settings, grade, effects, limits
+        follows = settings.aspect != "source" and settings.fit == "crop"
+        self.attend = Attend(Faces(), Text()) if follows else None
 
     def __call__(self, row: dict[str, Any], folder: Path) -> dict[str, Any]:
         """Renders into `folder`, which must exist. Raises Failed."""
@@ -116,13 +120,17 @@ class _Reel:
         wanted = render.effects.accents if render.effects else AccentSettings()
         self.accents = accents(self.slots, self.clips, self.fps, wanted)
         self.best = max(self.slots, key=lambda slot: self.clips[slot.clip]["score"])
-        width, height = shown_size(probe["width"], probe["height"], self.settings.max_height)
+        width, height = reel_size(
+            probe["width"], probe["height"], self.settings.aspect, self.settings.max_height
+        )
+        self.framing = Framing(probe, (width, height), self.fps, render.attend)
+        self.parts = parts_of(self.slots, self.clips, row.get("cuts_s", ()), self.fps)
         self.look = Look(width, height, probe["rotation"] or 0, bool(probe["interlaced"]))
         self.encoder = choose_encoder(self.settings.encoder, width, height, self.fps)
         self.primaries = self.transfer = BT709
 
     def render(self) -> dict[str, Any]:
-        files = self._prepare_colours()
+        files = self._prepare()
         reel, poster = self.folder / "reel.mp4", self.folder / "poster.jpg"
         level = self._write(reel, self.slots, _Poster(self.best.clip, poster))
         files |= {"reel.mp4": reel, "poster.jpg": poster}
@@ -147,8 +155,8 @@ class _Reel:
         etag = self.row.get("etag") or ""
         return read_span(self.row["uri"], span, slot.count, self.fps, self.source_fps, self.limits, etag)
 
-    def _prepare_colours(self) -> dict[str, Path]:
-        """The colour tags of the reel, the tone map if the source is HDR, else a cube per shot."""
+    def _prepare(self) -> dict[str, Path]:
+        """The reel's colour tags and framing; the tone map if the source is HDR, else a cube per shot."""
         with closing(self._span(self.slots[0])) as frames:
             colours = colours_of(next(frames)[0])
         self.cubes: dict[int, Path] = {}
@@ -156,13 +164,27 @@ class _Reel:
             tone_map = self.folder / "tonemap.cube"
             write_tone_map(colours.primaries, colours.transfer, tone_map)
             self.look = replace(self.look, tone_map=tone_map)
-            return {}
-        self.primaries, self.transfer = colours.primaries, colours.transfer
-        if self.grade is None:
-            return {}
-        shots = {}
-        for slot in self.slots:
-            shots.setdefault(self.clips[slot.clip]["shot"], []).append(self._pictures(slot))
+        else:
+            self.primaries, self.transfer = colours.primaries, colours.transfer
+        graded = self.grade is not None and colours.transfer not in HDR
+        shots = self._survey(graded)
+        return self._grade(shots) if graded else {}
+
+    def _survey(self, graded: bool) -> dict[int, list[np.ndarray]]:
+        """Reads each clip once, for its views; pictures u8[n, S, S, 3] for the grade, by shot."""
+        shots: dict[int, list[np.ndarray]] = {}
+        seen = []
+        for slot in self.slots if graded or self.framing.looks else ():
+            small = [int(share * slot.count) for share in GRADE_AT] if graded else []
+            moments = self.framing.moments_of(self.parts[slot.clip])
+            with closing(self._span(slot)) as frames:
+                found = survey(frames, small, moments, self.look, self.framing.look_size)
+            shots.setdefault(self.clips[slot.clip]["shot"], []).append(found.small)
+            seen += self.framing.seen(self.parts[slot.clip], found.upright)
+        self.views = self.framing.views(self.parts, seen)
+        return shots
+
+    def _grade(self, shots: dict[int, list[np.ndarray]]) -> dict[str, Path]:
         luts = self.grade.luts([np.concatenate(pictures) for pictures in shots.values()])
         best = self.clips[self.best.clip]["shot"]
         files = {}
@@ -175,16 +197,9 @@ class _Reel:
             files["grade.cube"].write_bytes(self.cubes[best].read_bytes())
         return files
 
-    def _pictures(self, slot: Slot) -> np.ndarray:
-        """A few frames of a clip u8[n, S, S, 3], ungraded."""
-        look = replace(self.look, width=GRADE_PX, height=GRADE_PX, squash=True)
-        with closing(self._span(slot)) as frames:
-            wanted = pick(frames, [int(share * slot.count) for share in GRADE_AT])
-            return np.stack([frame.to_ndarray() for frame in finish(wanted, look)])
-
     def _finished(self, slot: Slot) -> Iterator[av.VideoFrame]:
-        shot = self.clips[slot.clip]["shot"]
-        frames = finish(self._span(slot), replace(self.look, cube=self.cubes.get(shot)))
+        look = replace(self.look, cube=self.cubes.get(self.clips[slot.clip]["shot"]))
+        frames = self.framing.finished(self._span(slot), look, self.views[slot.clip])
         accent = self.accents.get(slot.clip)
         return pulsed(frames, [accent], self.effects) if accent else frames
 
@@ -265,20 +280,6 @@ def joined(
 def dissolve(a: np.ndarray, b: np.ndarray, effect: str, phase: float, seed: int = 0) -> np.ndarray:
     """The plain transition, whatever effect was asked for: a mix of both frames u8[H, W, 3]."""
     return (a * np.float32(1 - phase) + b * np.float32(phase) + 0.5).astype(np.uint8)
-
-
-def pick(
-    frames: Iterator[tuple[av.VideoFrame, int]], numbers: Sequence[int]
-) -> Iterator[tuple[av.VideoFrame, int]]:
-    """The frames that are shown at these places of a span, each once; stops reading after the last."""
-    wanted, shown = sorted(set(numbers)), 0
-    for frame, times in frames:
-        shown += times
-        if wanted and wanted[0] < shown:
-            yield frame, 1
-            wanted = [number for number in wanted if number >= shown]
-        if not wanted:
-            return
 
 
 def chapters(slots: Sequence[Slot], fps: Fraction) -> list[Chapter]:
