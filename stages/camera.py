@@ -22,8 +22,9 @@ Interval = tuple[float, float]
 
 # Shares of the axis: per second, per second squared.
 FASTEST, QUICKEST = 0.35, 0.6
-# A still window shows at least so much of what the best moving one does.
-STILL = 0.88
+# A still window shows at least so much of what the best moving one does, and cuts what must be kept at no
+# more than so many moments.
+STILL, STILL_LOST = 0.82, 0.02
 # The mass within the window: so much of what chance would leave outside must be inside.
 SURE = 0.3
 # Moments at which what must be kept is cut, before the crop is given up.
@@ -51,7 +52,7 @@ def frame_shot(
     still = hold(worth, places)
     path = np.full(len(mass), places[still])
     best = inside[np.arange(len(mass)), worth.argmax(1)].mean()
-    if inside[:, still].mean() < STILL * best or whole[:, still].mean() < 1 - LOST:
+    if inside[:, still].mean() < STILL * best or whole[:, still].mean() < 1 - STILL_LOST:
         low, high = corridor(worth, route(worth, places, step_s), places)
         moving = smooth(low, high, step_s)
         if judged(worth, places, moving) > judged(worth, places, path):
