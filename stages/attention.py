@@ -75,6 +75,8 @@ class Attend:
 
     def __call__(self, frames: np.ndarray, across: bool) -> Attention:
         """`across`: the crop moves along the width, else along the height."""
+        if not len(frames):
+            return Attention(np.empty((0, BINS), np.float32), [], [])
         return attend(frames, across, self.faces, self.text)
 
 

@@ -178,10 +178,9 @@ def smooth(low: np.ndarray, high: np.ndarray, step_s: float) -> np.ndarray:
 
 
 def positions(path: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Where the window begins at moments `at` (0 is the first control point's, T - 1 the last one's)."""
+    """Where the window begins at moments `at`: 0 is the first control point's, T - 1 the last one's."""
     if np.ptp(path) == 0:
         return np.full(len(at), path[0])
-    # One more on either side, in line: the spline ends where the path does.
+    # One more on either side, in line: the spline begins and ends where the path does.
     padded = np.concatenate([[2 * path[0] - path[1]], path, [2 * path[-1] - path[-2]]])
-    spline = BSpline(np.arange(-3, len(path) + 3), padded, 3)
-    return spline(np.clip(at, 0, len(path) - 1))
+    return BSpline(np.arange(-3, len(path) + 3), padded, 3)(at)

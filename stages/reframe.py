@@ -54,7 +54,7 @@ class Part:
 
     first: int  # in the slot
     count: int
-    goes_on: bool  # where the part before it ends, in the same shot
+    before: int  # frames of the same shot, in the parts that it goes on from
 
 
 def reel_size(width: int, height: int, aspect: str, max_height: int | None) -> tuple[int, int]:
@@ -80,6 +80,8 @@ class Framing:
         source, reel = probe["width"] / probe["height"], size[0] / size[1]
         self.across = source > reel
         self.window = min(source, reel) / max(source, reel)
+        if self.window > 1 - 2 / min(size):  # only because sides are even
+            self.window = 1.0
         self.step = max(1, round(fps / LOOKS_PER_S))
         scale = LOOK_PX / max(probe["width"], probe["height"])
         sides = (max(1, round(probe[side] * scale / STEP)) * STEP for side in ("width", "height"))
@@ -90,9 +92,8 @@ class Framing:
         return self.window < ALIKE and self.attend is not None
 
     def moments(self, part: Part) -> list[int]:
-        """The frames of a slot at which a part of it is looked at: one a step, and the last."""
-        steps = math.ceil((part.count - 1) / self.step)
-        return [part.first + min(n * self.step, part.count - 1) for n in range(steps + 1)]
+        """The frames of a slot at which a part of it is looked at: one a step, on the clock of its shot."""
+        return list(range(part.first + -part.before % self.step, part.first + part.count, self.step))
 
     def moments_of(self, parts: Sequence[Part]) -> list[int]:
         return [moment for part in parts for moment in self.moments(part)] if self.looks else []
@@ -121,17 +122,14 @@ class Framing:
 
     def _take(self, take: Sequence[tuple[Part, Attention]]) -> list[View]:
         attention = joined([one for _, one in take])
-        path = frame_shot(attention.mass, attention.kept, self.window, float(self.step / self.fps))
+        # As at the last moment it stays for the frames that follow it, until the next would have come.
+        mass, kept = np.vstack([attention.mass, attention.mass[-1:]]), attention.kept
+        path = frame_shot(mass, [*kept, kept[-1]], self.window, float(self.step / self.fps))
         if path is None:
             whole = least(attention, self.window)
             return [View(part.count, *whole, bars=True) for part, _ in take]
-        found = []
-        first = 0  # of the part's moments in the take
-        for part, one in take:
-            begins = positions(path, first + np.arange(part.count) / self.step)
-            found.append(cropped(begins, self.window))
-            first += len(one.mass)
-        return found
+        frames = [part.before + np.arange(part.count) for part, _ in take]
+        return [cropped(positions(path, numbers / self.step), self.window) for numbers in frames]
 
     def finished(
         self, frames: Iterator[tuple[av.VideoFrame, int]], look: Look, views: Sequence[View]
@@ -179,6 +177,7 @@ def parts_of(
 ) -> dict[int, list[Part]]:
     """By clip, the slots divided where a shot ends within one."""
     found: dict[int, list[Part]] = {}
+    last: Part | None = None
     for before, slot in zip([None, *slots], slots, strict=False):
         inside = [float(cut_s) for cut_s in cuts_s if slot.start_s < cut_s < slot.end_s]
         # The first frame of the clip is shown at or just after its start.
@@ -190,9 +189,11 @@ def parts_of(
             and abs(before.end_s - slot.start_s) < 0.5 / fps
             and clips[before.clip]["shot"] == clips[slot.clip]["shot"]
         )
+        shown = last.before + last.count if goes_on else 0
         found[slot.clip] = [
-            Part(low, high - low, goes_on and low == 0) for low, high in itertools.pairwise(bounds)
+            Part(low, high - low, 0 if low else shown) for low, high in itertools.pairwise(bounds)
         ]
+        last = found[slot.clip][-1]
     return found
 
 
@@ -200,7 +201,7 @@ def takes(parts: Sequence[Part], seen: Sequence[Attention]) -> list[list[tuple[P
     """Parts that go on from one another, together."""
     found: list[list[tuple[Part, Attention]]] = []
     for part, one in zip(parts, seen, strict=True):
-        if part.goes_on and found:
+        if part.before:
             found[-1].append((part, one))
         else:
             found.append([(part, one)])

@@ -124,7 +124,8 @@ class _Reel:
             probe["width"], probe["height"], self.settings.aspect, self.settings.max_height
         )
         self.framing = Framing(probe, (width, height), self.fps, render.attend)
-        self.parts = parts_of(self.slots, self.clips, row.get("cuts_s", ()), self.fps)
+        cuts_s = row.get("cuts_s", ()) if self.framing.looks else ()
+        self.parts = parts_of(self.slots, self.clips, cuts_s, self.fps)
         self.look = Look(width, height, probe["rotation"] or 0, bool(probe["interlaced"]))
         self.encoder = choose_encoder(self.settings.encoder, width, height, self.fps)
         self.primaries = self.transfer = BT709
