@@ -66,7 +66,7 @@ def reel_size(width: int, height: int, aspect: str, max_height: int | None) -> t
     if aspect == "source":
         return shown_size(width, height, max_height)
     across, down = map(int, aspect.split(":"))
-    unit = min(width, height) / min(across, down)
+    unit = max(2, min(width, height) // 2 * 2) / min(across, down)
     return shown_size(unit * across, unit * down, max_height)
 
 
