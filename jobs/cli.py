@@ -5,7 +5,7 @@ import click
 from jobs.commands import cluster, outputs, reels, runs, teach, videos
 
 COMMANDS = (
-    *(runs.highlights, runs.archive, runs.demo),
+    *(runs.highlights, runs.archive, runs.presets, runs.demo),
     *(reels.recut, reels.reel),
     *(cluster.submit, cluster.jobs, cluster.logs, cluster.stop, cluster.tune),
     *(teach.train, teach.label),

@@ -2,12 +2,13 @@
 
     source: s3://bucket/archive
     output: s3://bucket/reelmap
+    preset: social                                            # what comes first, see pipeline/presets.py
     archive: {until: "06:00", max_hours: 4, order: newest}    # see pipeline/budget.py
     decode: {fps: 2}                                          # and every other setting
 
-The file may lie at any fsspec URI. `source`, `output` and `bundle` in it may be relative: they start at the
-folder of the file, as a scheduler has no folder to speak of. Those given with --set start at the current
-one, as every path on a command line does.
+The file may lie at any fsspec URI. `source`, `output`, `bundle` and a `preset` of one's own may be relative:
+they start at the folder of the file, as a scheduler has no folder to speak of. Those given with --set start
+at the current one, as every path on a command line does.
 """
 
 import posixpath
@@ -16,12 +17,12 @@ from typing import Any
 
 from pydantic import Field
 
-from pipeline import storage
+from pipeline import presets, storage
 from pipeline.budget import ArchiveSettings
-from pipeline.config import ConfigError, Settings, assign, parse, validated
+from pipeline.config import ConfigError, Settings, assign, on_preset, parse, validated
 from stages.filesystem import protocol_of
 
-PLACES = ("source", "output", "bundle")
+PLACES = ("source", "output", "bundle", "preset")
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,21 @@ def load_job_file(
         raise ConfigError(str(error)) from error
     if "archive" in tree and tree["archive"] is None:  # all its lines are commented out
         tree["archive"] = {}
-    for name in PLACES:
-        if tree.get(name) and isinstance(tree[name], str):
-            tree[name] = below(place, tree[name])
+    for name, named in places(tree).items():
+        tree[name] = below(place, named)
     assign(tree, flags or {}, assignments)
     for name in ("source", "output"):
         if not tree.get(name):
             raise ConfigError(f"{storage.shown(path)}: {name} is missing: write `{name}: s3://bucket/prefix`")
-    keys = validated(_Keys, tree)
+    keys = validated(_Keys, on_preset(tree))
     settings = Settings(**{name: getattr(keys, name) for name in Settings.model_fields})
     return JobFile(storage.absolute(keys.source), storage.absolute(keys.output), settings, keys.archive)
+
+
+def places(tree: dict[str, Any]) -> dict[str, str]:
+    """The places that a file names, as it names them. A preset of the package is none."""
+    named = {name: tree[name] for name in PLACES if tree.get(name) and isinstance(tree[name], str)}
+    return {name: place for name, place in named.items() if name != "preset" or place not in presets.names()}
 
 
 def below(file: str, place: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from jobs.job_file import PLACES, load_job_file
+from jobs.job_file import load_job_file, places
 from pipeline import storage
 from pipeline.budget import deadline
 from stages.filesystem import protocol_of
@@ -42,7 +42,7 @@ def rooted(assignments: tuple[str, ...]) -> tuple[str, ...]:
     """Places given with --set start at the current folder, and a scheduler has another one."""
     pairs = (assignment.partition("=") for assignment in assignments)
     return tuple(
-        f"{name}={storage.absolute(value)}" if name in PLACES and value else name + sign + value
+        f"{name}={storage.absolute(value)}" if places({name: value}) else name + sign + value
         for name, sign, value in pairs
     )
 

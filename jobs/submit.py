@@ -84,14 +84,13 @@ def submit(options: Options, say: Say, write: Say) -> int:
 
 def check(options: Options) -> "JobFile":
     """The job, when its config can be understood on another machine. Raises ConfigError, SubmitError."""
-    from jobs.job_file import PLACES, below, load_job_file
+    from jobs.job_file import below, load_job_file, places
     from pipeline.config import parse
 
     job = load_job_file(options.config)
     tree = parse(storage.read_bytes(storage.absolute(options.config)), options.config)
-    for name in PLACES:
-        place = tree.get(name)
-        if place and below("/elsewhere/job.yaml", place) != place:
+    for name, place in places(tree).items():
+        if below("/elsewhere/job.yaml", place) != place:
             raise SubmitError(
                 f"{name}: {place} starts at the folder of the config, which is another one on the cluster: "
                 "write the whole path, or s3://bucket/prefix"

@@ -1,4 +1,4 @@
-"""All settings of a run in one frozen tree, from a YAML file, flags and `--set decode.fps=4`."""
+"""All settings of a run in one frozen tree, from a preset, a YAML file, flags and `--set decode.fps=4`."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from cluster.plan import PoolSettings
+from pipeline import presets, storage
 from pipeline.library import LibrarySettings
 from stages import settings as base
 from stages.best import ReelSettings
@@ -77,6 +78,8 @@ GROUPS = tuple(name for name, field in Settings.model_fields.items() if field.de
 def load_settings(file: str | None, flags: dict[str, Any], assignments: tuple[str, ...]) -> Settings:
     """Settings from a YAML file, then flags ({"cut.target": "20s"}), then "path=value" assignments.
 
+    The `preset` that any of these names comes before them all.
+
     Raises ConfigError for an unknown key or a value out of range.
     """
     tree: dict[str, Any] = {}
@@ -86,7 +89,27 @@ def load_settings(file: str | None, flags: dict[str, Any], assignments: tuple[st
         except OSError as error:
             raise ConfigError(f"{file}: {error}") from error
     assign(tree, flags, assignments)
-    return validated(Settings, tree)
+    return validated(Settings, on_preset(tree))
+
+
+def on_preset(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree on top of the settings of the preset that it names, if it names one. Raises ConfigError."""
+    rest = dict(tree)
+    preset = rest.pop("preset", None)
+    if preset is None:
+        return rest
+    if not isinstance(preset, str):
+        raise ConfigError(f"preset: {preset!r} is neither a name nor a path")
+    name = f"preset {storage.shown(preset)}"
+    try:
+        below = parse(presets.content(preset), name)
+    except presets.NoPreset as error:
+        raise ConfigError(str(error)) from error
+    try:
+        validated(Settings, below)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    return presets.beneath(below, rest)
 
 
 def parse(content: bytes, name: str) -> dict[str, Any]:

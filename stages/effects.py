@@ -7,7 +7,8 @@ The generator looks at a small copy and answers with small smooth fields (stages
 enlarged and the frame goes once through them. What is smeared is computed small, in linear light; what is
 not smeared is sampled from the full frame and stays sharp.
 
-Effects are named as in stages/nn/gan.py; "spin+zoom" is both at once.
+Effects are named as in stages/nn/gan.py; "spin+zoom" is both at once. A transition may also be "dissolve", a
+plain cross-fade: no network has a part in it.
 """
 
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ SHORT_SMEAR_PX = 14.0  # so many pixels of the copy are well blurred in one pass
 MOST_TAPS = 10  # in each of two passes: the second one repeats the first one's smear end to end
 STILL_PX = 0.2  # movement that nobody sees
 ONE_RADIUS = 0.1  # defocus that varies by less is the same everywhere
+DISSOLVE = "dissolve"
 
 
 class EffectSettings(Settings):
@@ -53,8 +55,14 @@ class EffectSettings(Settings):
     @classmethod
     def known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            effect_names(name)
+            if name != DISSOLVE:
+                effect_names(name, DISSOLVE)
         return names
+
+    @property
+    def wants_generator(self) -> bool:
+        made = [name for name in self.transitions if name != DISSOLVE]
+        return self.kind == "gan" and (bool(made) or self.accents.clips > 0)
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,14 @@ class Warp:
 
 
 class Effects:
-    """The effects model of a bundle. With kind "none" it needs no model: transitions are cross-fades."""
+    """The effects model of a bundle. With kind "none" it needs no model: transitions are cross-fades.
+
+    Nor does it where nothing but dissolves was asked for.
+    """
 
     def __init__(self, settings: EffectSettings, bundle: Bundle):
         self.settings, self.accents = settings, settings.accents
-        self.net = None if settings.kind == "none" else load_effects(bundle)
+        self.net = load_effects(bundle) if settings.wants_generator else None
 
     def transition(
         self,
@@ -89,7 +100,7 @@ class Effects:
         check_pair(a, b)
         if phase <= 0 or phase >= 1:
             return a.copy() if phase <= 0 else b.copy()
-        if self.net is None:
+        if self.net is None or effect == DISSOLVE:
             return cv2.addWeighted(a, 1 - phase, b, phase, 0)
         warps, share = self._fields([a, b], [phase, phase - 1], effect, strength, seed)
         if share.max() == 0:
@@ -127,11 +138,15 @@ class Effects:
         return warps, torch.stack(shares).mean(0).cpu().numpy()
 
 
-def effect_names(effect: str) -> tuple[str, ...]:
-    """("spin", "zoom") of "spin+zoom". Raises ValueError for what there is not."""
+def effect_names(effect: str, *also: str) -> tuple[str, ...]:
+    """("spin", "zoom") of "spin+zoom". Raises ValueError for what there is not.
+
+    also   named among what there is
+    """
     names = tuple(name.strip() for name in effect.split("+"))
     if unknown := [name for name in names if name not in EFFECTS]:
-        raise ValueError(f"no effect is called {', '.join(unknown)}: there are {', '.join(EFFECTS)}")
+        there = ", ".join((*EFFECTS, *also))
+        raise ValueError(f"no effect is called {', '.join(unknown)}: there are {there}")
     if len(set(names)) < len(names):
         raise ValueError(f"{effect}: each effect once")
     return names

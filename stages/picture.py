@@ -2,7 +2,7 @@
 
 One FFmpeg filter graph per clip:
 
-    buffer -> name the colours -> bwdif -> transpose -> scale -> [lut3d] -> yuv420p, BT.709, limited range
+    buffer -> name the colours -> bwdif -> transpose -> [crop] -> scale -> [lut3d] -> yuv420p, BT.709, limited
 
 Pixels go through a LUT as RGB in float. HDR (PQ, HLG) goes through a tone-mapping LUT
 instead (stages/tonemap.py): a grade learned on SDR says nothing about it.
@@ -28,6 +28,27 @@ FINE = "bicubic+accurate_rnd+full_chroma_int"
 
 
 @dataclass(frozen=True)
+class Box:
+    """A part of an upright picture, in shares of its sides."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    def pixels(self, width: int, height: int) -> dict[str, int]:
+        """Of a picture of this size, for FFmpeg's crop: on even places, where 4:2:0 has its chroma."""
+        found = {}
+        for place, size, start, share, side in (
+            ("x", "w", self.left, self.width, width),
+            ("y", "h", self.top, self.height, height),
+        ):
+            found[size] = min(side, max(2, round(share * side / 2) * 2))
+            found[place] = min(round(start * side / 2) * 2, (side - found[size]) // 2 * 2)
+        return found
+
+
+@dataclass(frozen=True)
 class Look:
     """What a clip's frames are turned into."""
 
@@ -38,6 +59,7 @@ class Look:
     cube: Path | None = None  # the clip's grade
     tone_map: Path | None = None  # for HDR, in place of the grade
     squash: bool = False  # a small RGB picture to look at rather than one to encode
+    box: Box | None = None  # the part of the upright picture that is shown; None: all of it
 
 
 def shown_size(width: int, height: int, max_height: int | None) -> tuple[int, int]:
@@ -106,6 +128,10 @@ def _steps(frame: av.VideoFrame, look: Look) -> list[tuple[str, dict]]:
         180: [("hflip", {}), ("vflip", {})],
         270: [("transpose", {"dir": "cclock"})],
     }.get(look.rotation % 360, [])
+    if look.box is not None:
+        tilted = look.rotation % 180 != 0
+        sides = (frame.height, frame.width) if tilted else (frame.width, frame.height)
+        steps.append(("crop", look.box.pixels(*sides)))
     flags = "area" if look.squash else FINE
     steps.append(("scale", {"w": look.width, "h": look.height, "flags": flags}))
     hdr = colours.transfer in HDR

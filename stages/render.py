@@ -17,12 +17,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import av
 import numpy as np
 from pydantic import Field
 
+from stages.attention import Attend
 from stages.audio import assemble
 from stages.colour import write_cube
 from stages.container import LIBAV_ERRORS, LimitSettings, plain
@@ -32,17 +33,18 @@ from stages.encode import SOFTWARE, Chapter, Form, ReelWriter, choose_encoder, w
 from stages.failure import Failed
 from stages.frames import frames_of, on_frames
 from stages.mastering import Level, MasterSettings, master
-from stages.picture import BT709, HDR, Look, colours_of, finish, from_rgb, shown_size, to_rgb
+from stages.nn.detectors import Faces, Text
+from stages.picture import BT709, HDR, Look, colours_of, from_rgb, to_rgb
 from stages.pulses import AccentSettings, ShowsEffects, accents, pulsed
+from stages.reframe import Framing, parts_of, reel_size
 from stages.settings import Settings
 from stages.splice import Copied, Copier, SpliceWriter, segments, unlike
 from stages.stills import Stills
+from stages.survey import GRADE_AT, survey
 from stages.timeline import Slot, lay_out, output_rate
 from stages.tonemap import write_tone_map
 from stages.watchdog import unwatched
 
-GRADE_PX = 256
-GRADE_AT = (1 / 6, 1 / 2, 5 / 6)  # where in a clip the colour model looks
 MAX_ENDS_APART_S = 0.05
 
 
@@ -50,7 +52,11 @@ class RenderSettings(Settings):
     encoder: str = Field("auto", description="auto, or an FFmpeg H.264 encoder by name")
     crf: int = Field(20, ge=0, le=51, description="lower is better and larger")
     preset: str = Field("veryfast", description="of libx264")
-    max_height: int | None = Field(None, ge=16, description="scale higher videos down to this many pixels")
+    max_height: int | None = Field(None, ge=16, description="of the reel: scale down to this many pixels")
+    aspect: Literal["source", "16:9", "9:16", "1:1", "4:5"] = Field("source", description="width : height")
+    fit: Literal["crop", "blur"] = Field(
+        "crop", description="to another aspect: follow the subject, or show all of it over a blurred copy"
+    )
     audio_bitrate: int = Field(192_000, ge=32_000, le=512_000)
     loudness_lufs: float = Field(-16.0, ge=-40, le=-5)
     true_peak_dbtp: float = Field(-1.0, ge=-20, le=0)
@@ -92,6 +98,8 @@ class Render:
         limits: LimitSettings = LimitSettings(),
     ):
         self.settings, self.grade, self.effects, self.limits = settings, grade, effects, limits
+        follows = settings.aspect != "source" and settings.fit == "crop"
+        self.attend = Attend(Faces(), Text()) if follows else None
 
     def __call__(self, row: dict[str, Any], folder: Path) -> dict[str, Any]:
         """Renders into `folder`, which must exist. Raises Failed."""
@@ -144,7 +152,12 @@ class _Reel:
         wanted = render.effects.accents if render.effects else AccentSettings()
         self.accents = accents(self.slots, self.clips, self.fps, wanted)
         self.best = max(self.slots, key=lambda slot: self.clips[slot.clip]["score"])
-        width, height = shown_size(probe["width"], probe["height"], self.settings.max_height)
+        width, height = reel_size(
+            probe["width"], probe["height"], self.settings.aspect, self.settings.max_height
+        )
+        self.framing = Framing(probe, (width, height), self.fps, render.attend)
+        cuts_s = row.get("cuts_s", ()) if self.framing.looks else ()
+        self.parts = parts_of(self.slots, self.clips, cuts_s, self.fps)
         self.look = Look(width, height, probe["rotation"] or 0, bool(probe["interlaced"]))
         wanted = self.settings.encoder
         if self.settings.copy_video and wanted == "auto":
@@ -154,7 +167,7 @@ class _Reel:
         self.copied, self.not_copied = 0, None
 
     def render(self) -> dict[str, Any]:
-        files = self._prepare_colours()
+        files = self._prepare()
         reel, poster = self.folder / "reel.mp4", self.folder / "poster.jpg"
         stills = Stills(self.slots, self.fps)
         level = self._write(reel, self.slots, _Poster(self.best.clip, poster), stills)
@@ -191,8 +204,8 @@ class _Reel:
         etag = self.row.get("etag") or ""
         return read_span(self.row["uri"], span, slot.count, self.fps, self.source_fps, self.limits, etag)
 
-    def _prepare_colours(self) -> dict[str, Path]:
-        """The colour tags of the reel, the tone map if the source is HDR, else a cube per shot."""
+    def _prepare(self) -> dict[str, Path]:
+        """The reel's colour tags and framing; the tone map if the source is HDR, else a cube per shot."""
         with closing(self._span(self.slots[0])) as frames:
             self.colours = colours = colours_of(next(frames)[0])
         self.cubes: dict[int, Path] = {}
@@ -200,13 +213,27 @@ class _Reel:
             tone_map = self.folder / "tonemap.cube"
             write_tone_map(colours.primaries, colours.transfer, tone_map)
             self.look = replace(self.look, tone_map=tone_map)
-            return {}
-        self.primaries, self.transfer = colours.primaries, colours.transfer
-        if self.grade is None:
-            return {}
-        shots = {}
-        for slot in self.slots:
-            shots.setdefault(self.clips[slot.clip]["shot"], []).append(self._pictures(slot))
+        else:
+            self.primaries, self.transfer = colours.primaries, colours.transfer
+        graded = self.grade is not None and colours.transfer not in HDR
+        shots = self._survey(graded)
+        return self._grade(shots) if graded else {}
+
+    def _survey(self, graded: bool) -> dict[int, list[np.ndarray]]:
+        """Reads each clip once, for its views; pictures u8[n, S, S, 3] for the grade, by shot."""
+        shots: dict[int, list[np.ndarray]] = {}
+        seen = []
+        for slot in self.slots if graded or self.framing.looks else ():
+            small = [int(share * slot.count) for share in GRADE_AT] if graded else []
+            moments = self.framing.moments_of(self.parts[slot.clip])
+            with closing(self._span(slot)) as frames:
+                found = survey(frames, small, moments, self.look, self.framing.look_size)
+            shots.setdefault(self.clips[slot.clip]["shot"], []).append(found.small)
+            seen += self.framing.seen(self.parts[slot.clip], found.upright)
+        self.views = self.framing.views(self.parts, seen)
+        return shots
+
+    def _grade(self, shots: dict[int, list[np.ndarray]]) -> dict[str, Path]:
         luts = self.grade.luts([np.concatenate(pictures) for pictures in shots.values()])
         best = self.clips[self.best.clip]["shot"]
         files = {}
@@ -219,16 +246,9 @@ class _Reel:
             files["grade.cube"].write_bytes(self.cubes[best].read_bytes())
         return files
 
-    def _pictures(self, slot: Slot) -> np.ndarray:
-        """A few frames of a clip u8[n, S, S, 3], ungraded."""
-        look = replace(self.look, width=GRADE_PX, height=GRADE_PX, squash=True)
-        with closing(self._span(slot)) as frames:
-            wanted = pick(frames, [int(share * slot.count) for share in GRADE_AT])
-            return np.stack([frame.to_ndarray() for frame in finish(wanted, look)])
-
     def _finished(self, slot: Slot) -> Iterator[av.VideoFrame]:
-        shot = self.clips[slot.clip]["shot"]
-        frames = finish(self._span(slot), replace(self.look, cube=self.cubes.get(shot)))
+        look = replace(self.look, cube=self.cubes.get(self.clips[slot.clip]["shot"]))
+        frames = self.framing.finished(self._span(slot), look, self.views[slot.clip])
         accent = self.accents.get(slot.clip)
         return pulsed(frames, [accent], self.effects) if accent else frames
 
@@ -331,20 +351,6 @@ def joined(
 def dissolve(a: np.ndarray, b: np.ndarray, effect: str, phase: float, seed: int = 0) -> np.ndarray:
     """The plain transition, whatever effect was asked for: a mix of both frames u8[H, W, 3]."""
     return (a * np.float32(1 - phase) + b * np.float32(phase) + 0.5).astype(np.uint8)
-
-
-def pick(
-    frames: Iterator[tuple[av.VideoFrame, int]], numbers: Sequence[int]
-) -> Iterator[tuple[av.VideoFrame, int]]:
-    """The frames that are shown at these places of a span, each once; stops reading after the last."""
-    wanted, shown = sorted(set(numbers)), 0
-    for frame, times in frames:
-        shown += times
-        if wanted and wanted[0] < shown:
-            yield frame, 1
-            wanted = [number for number in wanted if number >= shown]
-        if not wanted:
-            return
 
 
 def chapters(slots: Sequence[Slot], fps: Fraction) -> list[Chapter]:

@@ -14,6 +14,9 @@ import click
     help="LIBRARY is the OUTPUT of another run: score its videos again from their proxies.",
 )
 @click.option(
+    "--preset", metavar="NAME|FILE", help="Settings for one use, see `reelmap presets`; all others change it."
+)
+@click.option(
     "--target", metavar="LENGTH", help="Length of a reel: 60s, 1m30s, or a share of the video: 15%."
 )
 @click.option("--min-clip", type=float, metavar="SECONDS", help="Shortest clip.")
@@ -21,7 +24,7 @@ import click
 @click.option(
     "--clips", is_flag=True, default=None, help="Also write every chosen clip as a file of its own."
 )
-@click.option("--transitions", metavar="NAMES", help="whip,spin,... or cut for hard cuts only.")
+@click.option("--transitions", metavar="NAMES", help="whip,dissolve,... or cut for hard cuts only.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be given again.")
 @click.option(
     "--exclude", multiple=True, metavar="GLOB", help="Not the files that match; may be given again."
@@ -38,6 +41,7 @@ def highlights(
     library: str,
     output: str | None,
     from_proxies: bool,
+    preset: str | None,
     target: str | None,
     min_clip: float | None,
     max_clip: float | None,
@@ -67,6 +71,7 @@ def highlights(
             raise click.UsageError("Missing argument 'OUTPUT'.")
         output = f"{library.rstrip('/')}/rescored"
     places: dict[str, object] = {
+        "preset": preset,
         "cut.target": target,
         "cut.min_clip_s": min_clip,
         "cut.max_clip_s": max_clip,
@@ -112,6 +117,9 @@ def effects(transitions: str) -> dict[str, object]:
 
 @click.command()
 @click.argument("config")
+@click.option(
+    "--preset", metavar="NAME|FILE", help="Settings for one use, see `reelmap presets`; all others change it."
+)
 @click.option("--until", metavar="TIME", help="Be done by 06:00, or by an ISO time.")
 @click.option("--max-hours", type=float, metavar="HOURS", help="Be done after so many hours.")
 @click.option("--max-videos", type=click.IntRange(1), metavar="N", help="Take so many videos at most.")
@@ -134,6 +142,7 @@ def effects(transitions: str) -> dict[str, object]:
 @click.option("--image", metavar="IMAGE", help="With --as kubernetes: the image that holds reelmap.")
 def archive(
     config: str,
+    preset: str | None,
     until: str | None,
     max_hours: float | None,
     max_videos: int | None,
@@ -154,6 +163,7 @@ def archive(
     budget), 4 another run is on.
     """
     places = {
+        "preset": preset,
         "archive.until": until,
         "archive.max_hours": max_hours,
         "archive.max_videos": max_videos,
@@ -168,7 +178,9 @@ def archive(
         given = {"until": until, "max-hours": max_hours, "max-videos": max_videos, "order": order}
         given |= {"address": address}
         arguments = [f"--{name}={value}" for name, value in given.items() if value is not None]
-        arguments += ["--reprocess"] * reprocess + [f"--set={assignment}" for assignment in assignments]
+        arguments += [f"--{named}" for named in rooted((f"preset={preset}",)) if preset]
+        arguments += ["--reprocess"] * reprocess
+        arguments += [f"--set={assignment}" for assignment in assignments]
         try:
             check(config, assignments, dict(flags))
             click.echo(schedule(config, tuple(arguments), at, kind, image), nl=False)
@@ -180,6 +192,22 @@ def archive(
     from jobs.archive import archive as job
 
     sys.exit(job(Options(config, flags, assignments, address, dry_run)))
+
+
+@click.command()
+@click.argument("name", required=False)
+def presets(name: str | None) -> None:
+    """List the presets, or print the YAML of NAME: `reelmap presets social > mine.yaml` is one to change."""
+    from pipeline.presets import NoPreset, content, names, summary
+
+    if name is None:
+        for preset in names():
+            click.echo(f"{preset:10} {summary(preset)}")
+        return
+    try:
+        click.echo(content(name).decode(), nl=False)
+    except NoPreset as error:
+        raise click.UsageError(str(error)) from error
 
 
 @click.command()

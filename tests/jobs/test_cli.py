@@ -61,6 +61,7 @@ def test_without_flags_a_run_has_the_default_settings(jobs: list[Options]) -> No
         (["--clips"], "render.clips", True),
         (["--transitions", "whip"], "effects.transitions", ("whip",)),
         (["--transitions", "whip, spin"], "effects.transitions", ("whip", "spin")),
+        (["--transitions", "dissolve"], "effects.transitions", ("dissolve",)),
         (["--transitions", "cut"], "effects.kind", "none"),
         (["--include", "*.mp4", "--include", "*.mkv"], "library.include", ("*.mp4", "*.mkv")),
         (["--exclude", "raw/*"], "library.exclude", ("raw/*",)),
@@ -112,6 +113,31 @@ def test_a_flag_beats_the_file_and_set_beats_the_flag(jobs: list[Options], tmp_p
     assert (settings.effects.kind, settings.effects.transitions) == ("gan", ("whip",))
 
 
+def test_a_preset_comes_before_the_file_the_flags_and_set(jobs: list[Options], tmp_path: Path) -> None:
+    preset, file = tmp_path / "mine.yaml", tmp_path / "run.yaml"
+    preset.write_text("cut: {target: 40s, min_clip_s: 2, max_clip_s: 8, repeat: 0.5}\nrender: {crf: 30}\n")
+    file.write_text("preset: film\ncut: {min_clip_s: 3, max_clip_s: 9, repeat: 0.6}\n")
+    given = ["--preset", str(preset), "--config", str(file), "--max-clip", "10", "--set", "cut.repeat=0.7"]
+    outcome = run("highlights", "lib", "out", *given)
+    assert outcome.exit_code == DONE, outcome.output
+    settings = settings_of(jobs[0])
+    cut = settings.cut
+    assert (cut.target, cut.min_clip_s, cut.max_clip_s, cut.repeat) == ("40s", 3.0, 10.0, 0.7)
+    assert settings.render.crf == 30
+
+
+def test_presets_are_listed_and_printed_to_be_copied(tmp_path: Path) -> None:
+    listed = run("presets")
+    assert listed.exit_code == DONE
+    assert [line.split()[0] for line in listed.output.splitlines()] == ["ad", "education", "film", "social"]
+    printed = run("presets", "social")
+    copy = tmp_path / "mine.yaml"
+    copy.write_text(printed.output)
+    assert load_settings(None, {"preset": str(copy)}, ()) == load_settings(None, {"preset": "social"}, ())
+    unknown = run("presets", "holiday")
+    assert (unknown.exit_code, "education" in unknown.output) == (USAGE, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -135,7 +161,8 @@ def test_what_cannot_be_meant_is_a_usage_error(jobs: list[Options], arguments: l
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--transitions", "whip,dissolve"], "dissolve"),
+        (["--transitions", "whip,wipe"], "wipe: there are .*dissolve"),
+        (["--preset", "holiday"], "there are ad, education, film, social"),
         (["--target", "soon"], "soon"),
         (["--set", "decode.fsp=4"], "decode.fsp"),
         (["--set", "decode.fps"], "decode.fps"),

@@ -93,3 +93,15 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_an_iso_time_needs_no_quotes(tmp_path: Path) -> None:
     text = "source: a\noutput: b\narchive: {until: 2026-11-24T06:00:00+01:00}\n"
     assert load_job_file(written(tmp_path, text)).archive.until == "2026-11-24T06:00:00+01:00"
+
+
+def test_a_preset_lies_below_the_file_and_a_relative_one_beside_it(tmp_path: Path) -> None:
+    text = "source: a\noutput: b\ncut: {target: 20s}\n"
+    job = load_job_file(written(tmp_path, text + "preset: education\n"))
+    assert (job.settings.cut.target, job.settings.effects.kind) == ("20s", "none")
+    (tmp_path / "mine.yaml").write_text("cut: {target: 40s, repeat: 0.5}\n")
+    job = load_job_file(written(tmp_path, text + "preset: mine.yaml\n"))
+    assert (job.settings.cut.target, job.settings.cut.repeat) == ("20s", 0.5)
+    job = load_job_file(written(tmp_path, text + "preset: mine.yaml\n"), flags={"preset": "film"})
+    assert "dissolve" in job.settings.effects.transitions
+    assert job.settings.cut.repeat != 0.5

@@ -217,6 +217,24 @@ def test_kind_none_fades_without_a_model():
     assert np.array_equal(effects.shown(a, "whip", 0.5), a)
 
 
+def test_a_dissolve_is_a_plain_mix_beside_the_effects_and_alone_needs_no_model(effects):
+    a, b = picture(90, 160, 1), picture(90, 160, 2)
+    alone = Effects(EffectSettings(transitions=("dissolve",)), Bundle("empty", {}))
+    for phase in (0.25, 0.8):
+        mix = (1 - phase) * a + phase * b
+        for made in (effects, alone):
+            assert np.abs(made.transition(a, b, "dissolve", phase) - mix).max() <= 1
+    mixed = EffectSettings(transitions=("dissolve", "whip"))
+    accented = EffectSettings.model_validate({"transitions": ("dissolve",), "accents": {"clips": 1}})
+    for settings in (mixed, accented):
+        with pytest.raises(BundleError):
+            Effects(settings, Bundle("empty", {}))
+    # Two pictures are mixed: there is none to do it within one, nor beside another effect.
+    for wrong in ({"transitions": ("dissolve+spin",)}, {"accents": {"effect": "dissolve"}}):
+        with pytest.raises(ValidationError, match="no effect is called dissolve"):
+            EffectSettings.model_validate(wrong)
+
+
 def test_what_cannot_work_says_why(effects):
     a = picture(90, 160)
     with pytest.raises(ValueError, match="no effect is called wipe"):
