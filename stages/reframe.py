@@ -134,8 +134,9 @@ class Framing:
     def finished(
         self, frames: Iterator[tuple[av.VideoFrame, int]], look: Look, views: Sequence[View]
     ) -> Iterator[av.VideoFrame]:
-        """The frames of a clip, finished and of the reel's size."""
-        for view, portion in zip(views, portions(frames, [view.frames for view in views]), strict=True):
+        """The frames of a clip, finished, of the reel's size; of any part of it if nothing was looked at."""
+        parts = portions(frames, [view.frames for view in views]) if self.looks else [frames]
+        for view, portion in zip(views, parts, strict=False):
             width, height = self.size(view)
             part = replace(look, width=width, height=height, box=self.box(view))
             yield from self.placed(finish(portion, part), view)
