@@ -24,6 +24,10 @@ class Frames:
         """The number of the first frame that is not before `seconds`, as the cutter counts."""
         return max(0, math.ceil((seconds - SAME_S - self.first_s) * self.fps))
 
+    def on_show(self, seconds: float) -> int:
+        """The number of the frame that is shown at `seconds`."""
+        return max(0, math.floor((seconds + SAME_S - self.first_s) * self.fps))
+
     def time_s(self, number: int) -> float:
         return self.first_s + float(number / self.fps)
 
@@ -39,13 +43,27 @@ def frames_of(row: dict[str, Any]) -> Frames:
 
 
 def on_frames(edits: Sequence[dict[str, Any]], frames: Frames, fps: Fraction) -> list[dict[str, Any]]:
-    """The edits with every bound on a frame of the source and of a reel of `fps`, none longer than it was."""
-    step = max(1, round(frames.fps / fps))  # frames of the source in one of the reel
-    found, end = [], 0  # in frames of the reel
+    """The edits with every bound on a frame of the source and of a reel of `fps`.
+
+    Each ends on the reel's clock where it was to end, to the nearest frame, so that lengths do not add up to
+    another one. Nothing is shown that was not on show between an edit's two times.
+    """
+    per = frames.fps / fps  # frames of the source to one of the reel
+    step = max(1, round(per))
+    found: list[dict[str, Any]] = []
+    end, goes_on_s = 0, None  # in frames of the reel; what the source showed last
     for edit in edits:
-        first = frames.at(edit["source_start_s"])
-        length = max(1, (frames.at(edit["source_end_s"]) - first) // step) * step
+        start_s, end_s = edit["source_start_s"], edit["source_end_s"]
         overlap = round(Fraction(edit["transition_s"]) * fps)
+        until = Fraction(edit["reel_start_s"] + end_s - start_s) * fps
+        wanted = max(1, round((until - end + overlap) * per / step)) * step
+        first, last = frames.at(start_s), frames.at(end_s)
+        if goes_on_s is not None and abs(start_s - goes_on_s) < SAME_S and not overlap:
+            first = frames.at(found[-1]["source_end_s"])
+        elif wanted > last - first:
+            first = frames.on_show(start_s)
+        # The reel's last frame begins within the edit, whatever the source goes on with meanwhile.
+        length = min(wanted, max(1, math.ceil((last - first) / step)) * step)
         found.append(
             edit
             | {
@@ -55,5 +73,6 @@ def on_frames(edits: Sequence[dict[str, Any]], frames: Frames, fps: Fraction) ->
                 "transition_s": float(overlap / fps),
             }
         )
-        end += round(length * fps / frames.fps) - overlap
+        end += round(length / per) - overlap
+        goes_on_s = end_s
     return found
