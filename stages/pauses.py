@@ -18,6 +18,8 @@ IN_WORD_S = 0.15
 BLIP_S = 0.1
 # How late the network hears that a word is over, at least: benchmarks/speech.py.
 TAIL_S = 0.064
+# From talk that is left out: its edge is known to two steps.
+GUARD_S = 2 * STEP_S
 # A pause of this length lies between two sentences.
 SENTENCE_S = 0.6
 BREATHLESS, IN_SENTENCE = 0.3, 0.3
@@ -40,12 +42,12 @@ class Edges:
     def entering(self, times_s: np.ndarray, faded_s: float = 0.0) -> np.ndarray:
         """What it costs a clip to begin at these times, its first part faded in."""
         before_s, after_s = self._around(times_s)
-        return self._cost(times_s, before_s, after_s, after_s - times_s, faded_s)
+        return self._cost(times_s, before_s, after_s, after_s - times_s, times_s - before_s, faded_s)
 
     def leaving(self, times_s: np.ndarray, faded_s: float = 0.0) -> np.ndarray:
         """What it costs a clip to end at these times, its last part faded out."""
         before_s, after_s = self._around(times_s)
-        return self._cost(times_s, before_s, after_s, times_s - before_s, faded_s)
+        return self._cost(times_s, before_s, after_s, times_s - before_s, after_s - times_s, faded_s)
 
     def talk_in(self, start_s: float, end_s: float) -> bool:
         """Whether anybody speaks in a span."""
@@ -73,14 +75,16 @@ class Edges:
         before_s: np.ndarray,
         after_s: np.ndarray,
         room_s: np.ndarray,
+        outside_s: np.ndarray,
         faded_s: float,
     ) -> np.ndarray:
+        """room_s: to the talk inside of the clip; outside_s: to that which is left out."""
         step = np.clip((times_s / STEP_S).astype(int), 0, max(0, len(self.speech) - 1))
         sure = self.speech[step] if len(self.speech) else np.zeros(len(times_s))
         in_word = 1 - DIP * (1 - sure)
         # A word that is faded half is still heard.
         breath_s = max(self.breath_s + faded_s / 2, 1e-6)
-        breathless = BREATHLESS * np.clip(1 - room_s / breath_s, 0, 1)
+        breathless = BREATHLESS * np.clip(1 - np.minimum(room_s / breath_s, outside_s / GUARD_S), 0, 1)
         in_sentence = IN_SENTENCE * np.clip(1 - (after_s - before_s) / SENTENCE_S, 0, 1)
         cost = np.where(before_s > after_s, in_word, breathless + in_sentence)
         return cost + FLASH * self.flash_at(times_s)

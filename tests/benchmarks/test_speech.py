@@ -31,7 +31,7 @@ def test_the_other_sound_is_as_far_below_the_voice_as_asked() -> None:
         rest = both / scale - VOICE
         heard = np.repeat(TRUTH, CHUNK)
         assert abs(20 * np.log10(np.std(VOICE[heard]) / np.std(rest)) - ratio) < 1.5
-    assert level_db(np.ones(CHUNK)) == 0
+    assert abs(level_db(np.ones(CHUNK))[0]) < 1e-6
 
 
 def test_cuts_by_what_is_known_fall_into_few_words() -> None:

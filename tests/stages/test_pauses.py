@@ -47,6 +47,16 @@ def test_room_to_breathe_is_before_the_first_word_and_after_the_last() -> None:
     assert edges.entering(np.array([1.7]), faded_s=1.0) > 0.1  # a fade would swallow the word
 
 
+def test_the_edge_of_a_word_that_is_left_out_is_kept_off() -> None:
+    edges = edges_of(spoken((2, 5), (7, 9)), NOTHING, 0.1)
+    at_the_edge, beyond = edges.entering(np.array([5.01, 5.1]))
+    assert at_the_edge > 0.15
+    assert beyond == 0
+    at_the_edge, before = edges.leaving(np.array([6.99, 6.9]))
+    assert at_the_edge > 0.15
+    assert before == 0
+
+
 def test_flashes_are_worse_than_words() -> None:
     edges = edges_of(NOTHING, np.array([4.0, 4.04]), 0.1)
     costs = edges.entering(np.array([3.8, 3.97, 4.02, 4.1, 4.3]))
