@@ -65,7 +65,7 @@ def highlights(options: Options) -> int:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    try:
+    def carry_out() -> int:
         with starting():
             job = prepare(options)
             if not len(job.listed):
@@ -84,6 +84,14 @@ def highlights(options: Options) -> int:
                 show_plan(job, options.address, console, say)
             return DONE
         return work(job, options.address, console, say) if todo else finish(job, None, say)
+
+    return exit_code(carry_out, say)
+
+
+def exit_code(carry_out: Callable[[], int], say: Say) -> int:
+    """What `carry_out` returns; or what stands for the error or the Ctrl-C that ended it, which is said."""
+    try:
+        return carry_out()
     except CannotStart as error:
         say(f"reelmap: {error}")
         return COULD_NOT_START

@@ -12,13 +12,11 @@ from rich.console import Console
 
 from cluster.connect import connection
 from jobs.highlights import (
-    COULD_NOT_START,
     DONE,
-    GOES_ON,
-    INTERRUPTED,
     SOME_FAILED,
     CannotStart,
     Say,
+    exit_code,
     open_models,
     starting,
 )
@@ -26,14 +24,14 @@ from jobs.plan import plan_job
 from jobs.preflight import preflight
 from pipeline import cuts, schema, storage
 from pipeline.config import Settings, load_settings
-from pipeline.lease import Lost, lease
+from pipeline.lease import lease
 from pipeline.library import LibraryError
 from pipeline.processes import Stopped
 from pipeline.progress import make_console
 from pipeline.recut import list_results, todo_of
 from pipeline.recutting import Recutting
 from pipeline.report import write_report
-from pipeline.run import Job, in_words, new_run_id
+from pipeline.run import Job, new_run_id
 from pipeline.wording import several, size
 from stages.colour import Grade
 from stages.effects import Effects
@@ -78,7 +76,7 @@ def recut(options: Options) -> int:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    try:
+    def carry_out() -> int:
         with starting():
             wanted = prepare(options)
             todo = len(wanted.todo())
@@ -87,16 +85,8 @@ def recut(options: Options) -> int:
         if not todo:
             return DONE
         return work(wanted, options.address, console, say)
-    except CannotStart as error:
-        say(f"reelmap: {error}")
-        return COULD_NOT_START
-    except (storage.StorageError, Lost, ConnectionError, RayError) as error:
-        say(f"reelmap: {in_words(error)}")
-        say(GOES_ON)
-        return SOME_FAILED
-    except KeyboardInterrupt:
-        say(f"interrupted: {GOES_ON}")
-        return INTERRUPTED
+
+    return exit_code(carry_out, say)
 
 
 def prepare(options: Options) -> Wanted:

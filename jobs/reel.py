@@ -9,13 +9,11 @@ from typing import Any
 from PIL import ImageFont
 
 from jobs.highlights import (
-    COULD_NOT_START,
     DONE,
-    GOES_ON,
-    INTERRUPTED,
     SOME_FAILED,
     CannotStart,
     Say,
+    exit_code,
     starting,
 )
 from jobs.recut import Options as RecutOptions
@@ -23,14 +21,13 @@ from jobs.recut import open_look, settings_of
 from pipeline import cuts, schema, storage
 from pipeline.best import Choice, From, choose, made_from, make_compile
 from pipeline.config import Settings
-from pipeline.lease import Lost, lease
+from pipeline.lease import lease
 from pipeline.library import LibraryError
 from pipeline.processes import Stopped, through
 from pipeline.progress import make_console
 from pipeline.recut import list_results
 from pipeline.recutting import as_cut
 from pipeline.report import write_report
-from pipeline.run import in_words
 from pipeline.wording import clock, several, size
 from stages.cut import target_seconds
 from stages.failure import Failed
@@ -80,7 +77,7 @@ def reel(options: Options) -> int:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    try:
+    def carry_out() -> int:
         with starting():
             wanted = prepare(options)
             done = wanted.is_done()
@@ -89,16 +86,8 @@ def reel(options: Options) -> int:
             say("nothing to do: it was made from these results with these settings before")
             return DONE
         return work(wanted, say)
-    except CannotStart as error:
-        say(f"reelmap: {error}")
-        return COULD_NOT_START
-    except (storage.StorageError, Lost) as error:
-        say(f"reelmap: {in_words(error)}")
-        say(GOES_ON)
-        return SOME_FAILED
-    except KeyboardInterrupt:
-        say(f"interrupted: {GOES_ON}")
-        return INTERRUPTED
+
+    return exit_code(carry_out, say)
 
 
 def prepare(options: Options) -> Wanted:
