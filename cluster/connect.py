@@ -9,10 +9,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import ray
 from ray._private import ray_constants
+
+from cluster.reaper import reaping
 
 # Each operator asks for a fraction of a CPU and Ray Data reserves some for every operator: with few logical
 # CPUs an operator can be left with none and the run waits for ever. cluster/plan.py bounds the real load.
@@ -35,27 +38,33 @@ def connection(address: str | None) -> Iterator[None]:
     # Ray says of every actor pool, on standard error, that its arguments lie in the object store.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": bool(os.environ.get("REELMAP_WORKER_LOGS"))}
-    with _without_stderr():  # where Ray answers that it has read the log level
+    with contextlib.ExitStack() as held:
         if address:
             check_answers(address)
-            ray.init(address=address, **quiet)
         else:
-            with _on_loopback():
-                # Not the cluster that may have been started on this machine for something else, which is
-                # what Ray would choose without a word.
-                ray.init(
-                    address="local",
-                    num_cpus=max(MIN_LOGICAL_CPUS, LOGICAL_CPUS_PER_CORE * (os.cpu_count() or 1)),
-                    object_store_memory=min(OBJECT_STORE_BYTES, _shared_memory_bytes() // 2),
-                    include_dashboard=False,
-                    dashboard_host="127.0.0.1",
-                    **quiet,
-                )
-    try:
+            marked = held.enter_context(reaping())
+        held.callback(ray.shutdown)
+        with _without_stderr():  # where Ray answers that it has read the log level
+            if address:
+                ray.init(address=address, **quiet)
+            else:
+                _start(marked, quiet)
         with _terminate_as_interrupt():
             yield
-    finally:
-        ray.shutdown()
+
+
+def _start(marked: dict[str, str], quiet: dict[str, Any]) -> None:
+    with _on_loopback(), environment(marked):
+        # Not the cluster that may have been started on this machine for something else, which is what Ray
+        # would choose without a word.
+        ray.init(
+            address="local",
+            num_cpus=max(MIN_LOGICAL_CPUS, LOGICAL_CPUS_PER_CORE * (os.cpu_count() or 1)),
+            object_store_memory=min(OBJECT_STORE_BYTES, _shared_memory_bytes() // 2),
+            include_dashboard=False,
+            dashboard_host="127.0.0.1",
+            **quiet,
+        )
 
 
 def cluster_address(address: str | None) -> str | None:

@@ -3,6 +3,9 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 
 import psutil
 import pytest
@@ -54,6 +57,29 @@ def test_an_error_in_a_run_does_not_stop_the_callers_ray(ray_local: None) -> Non
     with pytest.raises(RuntimeError, match="a run broke"):
         fail()
     assert ray.get(ray.put(7)) == 7
+
+
+def test_what_a_killed_driver_started_ends_soon_after_it() -> None:
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    child = [sys.executable, "-c", f"import subprocess; subprocess.run({sleep})"]
+    driver = f"""
+import os, subprocess
+from cluster.reaper import reaping
+with reaping() as marked:
+    child = subprocess.Popen({child}, env={{**os.environ, **marked}})
+    bystander = subprocess.Popen({sleep}, stdout=subprocess.DEVNULL)
+    print(child.pid, bystander.pid, flush=True)
+    child.wait()
+"""
+    run = subprocess.Popen([sys.executable, "-c", driver], stdout=subprocess.PIPE, text=True)
+    child, bystander = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
+    while not (grandchildren := child.children()):
+        time.sleep(0.05)
+    run.kill()
+    run.communicate(timeout=30)
+    assert not psutil.wait_procs([child, *grandchildren], timeout=30)[1]
+    assert bystander.is_running()
+    bystander.kill()
 
 
 def test_the_local_ray_has_room_for_this_machines_plan(ray_local: None) -> None:
