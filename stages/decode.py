@@ -36,10 +36,10 @@ from pydantic import Field
 
 from stages.container import LIBAV_ERRORS, LimitSettings, Source, open_source
 from stages.failure import Failed
-from stages.loudness import MomentaryLoudness
+from stages.hearing import Hearing
 from stages.settings import Settings
 from stages.shots import OWN_FROM, ShotFinder
-from stages.speech import LEAD_S, VoiceActivity
+from stages.speech import LEAD_S
 
 # Motion is measured on coarse pixels, which average noise away, between frames about this far apart: from 10
 # frames a second on it hardly depends on the frame rate. A sample's is the mean of the strongest tenth of the
@@ -113,7 +113,7 @@ def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings)
                     f"decoding takes longer than limits.shard_timeout_s = {limits.shard_timeout_s:g}"
                 )
         reader.flush()
-    samples = reader.samples
+    samples, heard = reader.samples, reader.hearing
     side = settings.size
     return row | {
         "times_s": np.array(samples.times_s, np.float64),
@@ -124,10 +124,8 @@ def decode(row: dict[str, Any], settings: DecodeSettings, limits: LimitSettings)
         "thumbnails": samples.thumbnails,
         "cuts_s": np.array(reader.shots.cuts_s, np.float64),
         "flashes_s": np.array(reader.shots.flashes_s, np.float64),
-        "loudness": reader.loudness.half_seconds(row["start_s"])
-        if reader.loudness
-        else np.empty(0, np.float32),
-        "speech": reader.voice.steps() if reader.voice else np.empty(0, np.float32),
+        "loudness": heard.loudness.half_seconds(row["start_s"]) if heard else np.empty(0, np.float32),
+        "speech": heard.voice.steps() if heard else np.empty(0, np.float32),
         "end_of_video_s": reader.end_s,
         "frames_decoded": reader.frames,
         "log": {
@@ -153,8 +151,7 @@ class _ShardReader:
         self.samples = _Samples()
         self.shots = ShotFinder(settings.detector)
         span = (self.start_s, min(self.nominal_end_s, max_duration_s))
-        self.loudness = MomentaryLoudness(*span) if source.audio else None
-        self.voice = VoiceActivity(*span) if source.audio else None
+        self.hearing = Hearing(*span) if source.audio else None
         self.started = self.first_shard
         self.start_pts: int | None = None  # first keyframe of this shard; None reads from the very start
         self.end_pts: int | None = None  # first keyframe of the next shard
@@ -244,9 +241,8 @@ class _ShardReader:
 
     def flush(self) -> None:
         self.shots.flush()
-        if self.loudness:
-            self.loudness.flush()
-            self.voice.flush()
+        if self.hearing:
+            self.hearing.flush()
 
     def _frames_of(self, packet: av.Packet) -> list[av.VideoFrame]:
         try:
@@ -260,9 +256,7 @@ class _ShardReader:
     def _take_audio(self, packet: av.Packet) -> None:
         for frame in self._frames_of(packet):
             if frame.pts is not None:
-                seconds = self.source.seconds(frame)
-                self.loudness.add(frame, seconds)
-                self.voice.add(frame, seconds)
+                self.hearing.add(frame, self.source.seconds(frame))
 
     def _take_frame(self, frame: av.VideoFrame) -> None:
         if frame.pts is None or (self._last_pts is not None and frame.pts <= self._last_pts):
@@ -274,7 +268,7 @@ class _ShardReader:
         if seconds > self.max_duration_s:
             raise Failed(f"its clock jumps to {seconds:.0f} s, beyond limits.max_duration_s")
         small = self._small.reformat(
-            frame, *self._small_size, format="bgr24", interpolation=Interpolation.FAST_BILINEAR
+            frame, *self._small_size, format="bgr24", interpolation=Interpolation.FAST_BILINEAR, threads=1
         ).to_ndarray()
         past_end = self.end_pts is not None and frame.pts >= self.end_pts
         number = self.frames + self.over
@@ -331,7 +325,8 @@ class _ShardReader:
 def squashed(frame: av.VideoFrame, side: int, reformatter: VideoReformatter | None = None) -> np.ndarray:
     """A frame as u8[side, side, 3] RGB, as the networks are shown it."""
     reformat = (reformatter or VideoReformatter()).reformat
-    return reformat(frame, side, side, format="rgb24", interpolation=Interpolation.AREA).to_ndarray()
+    scaled = reformat(frame, side, side, format="rgb24", interpolation=Interpolation.AREA, threads=1)
+    return scaled.to_ndarray()
 
 
 def coloured(picture: np.ndarray, colour: Literal["rgb", "hsv"]) -> np.ndarray:

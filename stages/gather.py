@@ -7,6 +7,7 @@ Only features, codes and times pass here, some 30 KB per second of video, and no
 that is done.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -87,27 +88,31 @@ def merge(shards: list[dict[str, Any]], min_coverage: float) -> dict[str, Any]:
 def loudness_of(shards: list[dict[str, Any]]) -> np.ndarray:
     """LUFS per half second of the video; empty if no shard has sound, silence where only one lacks it."""
     lengths = [round((shard["end_s"] - shard["start_s"]) / STEP_S) for shard in shards[:-1]]
-    return end_to_end([shard["loudness"] for shard in shards], lengths, FLOOR_LUFS)
+    last = shards[-1]
+    last_s = max(0.0, last["end_of_video_s"] - last["start_s"]) if last["frames_decoded"] else 0.0
+    return end_to_end(
+        [shard["loudness"] for shard in shards], [*lengths, math.ceil(last_s / STEP_S - 1e-6)], FLOOR_LUFS
+    )
 
 
 def speech_of(shards: list[dict[str, Any]]) -> np.ndarray:
     """Probability of a voice per step; empty if no shard has sound, 0 where only one lacks it."""
     lengths = [step_at(shard["end_s"]) - step_at(shard["start_s"]) for shard in shards[:-1]]
-    return end_to_end([shard["speech"] for shard in shards], lengths, 0.0)
+    return end_to_end([shard["speech"] for shard in shards], [*lengths, len(shards[-1]["speech"])], 0.0)
 
 
 def end_to_end(parts: list[np.ndarray], lengths: list[int], nothing: float) -> np.ndarray:
-    """Even steps of all shards, each but the last brought to its length; empty if no shard has any.
+    """Even steps of all shards, each brought to its length; empty if no shard has any.
 
-    Sound may end a little before the pictures of its shard: its last step goes on.
+    Sound may end a step before the pictures of its shard: its last one goes on. What lacks more has ended.
     """
     if not any(len(part) for part in parts):
         return np.empty(0, np.float32)
     found = []
-    for part, length in zip(parts[:-1], lengths, strict=True):
-        missing = (0, max(0, length - len(part)))
-        if len(part):
-            found.append(np.pad(part[:length], missing, mode="edge"))
+    for part, length in zip(parts, lengths, strict=True):
+        missing = max(0, length - len(part))
+        if len(part) and missing <= 1:
+            found.append(np.pad(part[:length], (0, missing), mode="edge"))
         else:
-            found.append(np.full(length, nothing, np.float32))
-    return np.concatenate([*found, parts[-1]])
+            found.append(np.concatenate([part[:length], np.full(missing, nothing, np.float32)]))
+    return np.concatenate(found)

@@ -24,7 +24,8 @@ class MomentaryLoudness:
         self._lufs: list[float] = []
 
     def add(self, frame: av.AudioFrame, seconds: float) -> None:
-        if seconds >= self.end_s + STEP_S or seconds < self.start_s - 2 * STEP_S:
+        end_s = seconds + frame.samples / frame.sample_rate
+        if seconds >= self.end_s + STEP_S or end_s < self.start_s - 2 * STEP_S:
             return
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self._form:  # the first frame, or a stream that changes on the way

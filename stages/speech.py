@@ -19,7 +19,7 @@ from stages.nn.voice import CHUNK, CONTEXT, RATE, STEP_S, WIDTH, encode, listen
 WINDOW, WARM_UP = 62, 125
 LEAD_S = (WINDOW + WARM_UP) * STEP_S  # how much sound before a shard has a say in its first step
 MAX_STRAY_S = 0.04
-BATCH_STEPS = 256
+BATCH_STEPS = 1024
 
 
 def step_at(seconds: float) -> int:
@@ -38,24 +38,26 @@ class VoiceActivity:
         self._skip = 0  # samples until the first step of a stretch
         self._samples: list[np.ndarray] = []  # not encoded yet
         self._encoded = np.empty((0, WIDTH), np.float32)  # not listened to yet, a warm-up in front
+        self._first = 0  # step of the stretch
         self._step = 0  # of the first window that waits
         self._found: dict[int, np.ndarray] = {}  # probabilities by their first step
 
     def add(self, frame: av.AudioFrame, seconds: float) -> None:
-        if seconds >= self.end_s or seconds < self.start_s - LEAD_S - STEP_S:
+        end_s = seconds + frame.samples / frame.sample_rate
+        if seconds >= self.end_s or end_s < self.start_s - LEAD_S - STEP_S:
             return
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self._form or abs(seconds - self._next_s) > MAX_STRAY_S:
             self.flush()
             self._resampler, self._form, self._next_s = av.AudioResampler("fltp", "mono", RATE), form, seconds
-            first = step_at(seconds)
-            self._step = first // WINDOW * WINDOW
-            self._skip = round((first * STEP_S - seconds) * RATE)
-            # Before a stretch there is silence.
-            silence = (first - self._step + WARM_UP) * CHUNK
+            self._first = step_at(seconds)
+            self._step = self._first // WINDOW * WINDOW
+            self._skip = round((self._first * STEP_S - seconds) * RATE)
+            # Before a stretch there is silence, of which nothing is said: it may be a hole in the sound.
+            silence = (self._first - self._step + WARM_UP) * CHUNK
             self._samples = [np.zeros(CONTEXT + silence, np.float32)]
         frame.pts = None  # the samples are counted, packet times are rounded
-        self._next_s += frame.samples / frame.sample_rate
+        self._next_s = end_s
         self._take(self._resampler.resample(frame))
         if sum(map(len, self._samples)) >= BATCH_STEPS * CHUNK:
             self._encode()
@@ -68,7 +70,7 @@ class VoiceActivity:
         if rest := (len(self._encoded) - WARM_UP) % WINDOW:
             whole = np.pad(self._encoded, ((0, WINDOW - rest), (0, 0)))
             (last,) = listen(whole[None, -WARM_UP - WINDOW :])
-            self._found[self._step] = last[-WINDOW:][:rest]
+            self._keep(last[-WINDOW:][:rest])
         self._resampler = self._form = None
         self._samples, self._encoded = [], np.empty((0, WIDTH), np.float32)
 
@@ -102,6 +104,11 @@ class VoiceActivity:
         count = (len(self._encoded) - WARM_UP) // WINDOW
         if count > 0:
             windows_NDT = sliding_window_view(self._encoded, WARM_UP + WINDOW, axis=0)[::WINDOW][:count]
-            self._found[self._step] = listen(windows_NDT.swapaxes(1, 2))[:, WARM_UP:].ravel()
+            self._keep(listen(windows_NDT.swapaxes(1, 2))[:, WARM_UP:].ravel())
             self._encoded = self._encoded[count * WINDOW :]
             self._step += count * WINDOW
+
+    def _keep(self, probabilities: np.ndarray) -> None:
+        """Those of the steps from `_step` on, less what lies before the stretch."""
+        step = max(self._step, self._first)
+        self._found[step] = probabilities[step - self._step :]

@@ -32,7 +32,7 @@ def shard(
         "cuts_s": np.array([start + 1.0]),
         "flashes_s": np.array([start + 2.0]),
         "loudness": np.full(19 if number == 0 else 20, -20.0 - number, np.float32),
-        "speech": np.full(step_at(start + 10) - step_at(start) - number, 0.1 * number, np.float32),
+        "speech": np.full(step_at(start + 10) - step_at(start) - (number > 0), 0.1 * number, np.float32),
         "end_of_video_s": start + 10,
         "frames_decoded": frames,
         "log": {"shard": number, "start_s": start, "end_s": start + 10},
@@ -66,9 +66,17 @@ def test_sound_that_begins_late_stays_where_it_is() -> None:
     assert len(merge([shard(n, 2) | {"loudness": np.empty(0)} for n in range(2)], 0.95)["loudness"]) == 0
 
 
+def test_where_the_sound_has_ended_there_is_neither_loudness_nor_speech() -> None:
+    early = shard(0, 2) | {"loudness": np.full(10, -20.0), "speech": np.ones(step_at(5.0), np.float32)}
+    none = {"loudness": np.empty(0, np.float32), "speech": np.empty(0, np.float32)}
+    video = merge([early, shard(1, 2) | none], 0.95)
+    assert video["loudness"] == pytest.approx([-20.0] * 10 + [-70.0] * 30)
+    assert video["speech"] == pytest.approx([1.0] * step_at(5.0) + [0.0] * (step_at(10.0) - step_at(5.0)))
+
+
 def test_speech_stays_on_its_steps_where_a_shard_lacks_one() -> None:
     speech = merge([shard(number, 3) for number in range(3)], 0.95)["speech"]
-    assert len(speech) == step_at(30.0) - 2  # the last shard ends where its sound does
+    assert len(speech) == step_at(30.0) - 1  # the last shard ends where its sound does
     assert speech[[step_at(10.0) - 1, step_at(10.0), step_at(20.0) - 1, step_at(20.0)]] == pytest.approx(
         [0, 0.1, 0.1, 0.2]
     )

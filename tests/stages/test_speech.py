@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from stages.decode import DecodeSettings
+from stages.hearing import Hearing
 from stages.nn import voice
 from stages.nn.voice import RATE, STEP_S
 from stages.speech import VoiceActivity, step_at
@@ -30,12 +31,16 @@ def heard(samples: np.ndarray, but: range = range(0)) -> np.ndarray:
     activity = VoiceActivity(0.0, 60.0)
     for at in range(0, len(samples), 1000):
         if at not in but:
-            block = np.ascontiguousarray(samples[None, at : at + 1000])
-            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-            frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), at
-            activity.add(frame, at / RATE)
+            activity.add(frame_of(samples, at), at / RATE)
     activity.flush()
     return activity.steps()
+
+
+def frame_of(samples: np.ndarray, at: int) -> av.AudioFrame:
+    block = np.ascontiguousarray(samples[None, at : at + 1000])
+    frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+    frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), at
+    return frame
 
 
 def test_the_network_is_what_torch_makes_of_its_weights() -> None:
@@ -97,6 +102,27 @@ def test_speech_stays_in_its_place_behind_a_hole_in_the_sound() -> None:
     assert speech[step_at(4.3) : step_at(13.9)].max() < 0.1
     truth = within([span for span in SPOKEN if span[0] > 14], len(speech))
     assert np.mean(speech[truth] > 0.5) > 0.95
+
+
+def test_a_short_hole_takes_nothing_from_what_was_heard_before_it() -> None:
+    samples = speak(SPOKEN, 20, RATE)[:, 0]
+    hole = range(round(10.9 * RATE), 11 * RATE)  # in the middle of a window
+    speech, whole_speech = heard(samples, but=hole), heard(samples)
+    before = slice(step_at(7.2), step_at(10.8))
+    assert speech[before] == pytest.approx(whole_speech[before], abs=1e-3)
+
+
+def test_blocks_of_a_second_hear_what_frames_do() -> None:
+    samples = speak(SPOKEN, 20, RATE)[:, 0]
+    holes = (range(4 * RATE, 5 * RATE), range(round(10.9 * RATE), 11 * RATE))
+    hearing, voice = Hearing(2.0, 18.0), VoiceActivity(2.0, 18.0)
+    for at in range(0, len(samples), 1000):
+        if not any(at in hole for hole in holes):
+            for listener in (hearing, voice):
+                listener.add(frame_of(samples, at), at / RATE)
+    hearing.flush()
+    voice.flush()
+    assert hearing.voice.steps() == pytest.approx(voice.steps(), abs=1e-3)
 
 
 def test_damaged_samples_do_not_deafen_it() -> None:
