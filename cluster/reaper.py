@@ -31,7 +31,8 @@ def reaping() -> Iterator[dict[str, str]]:
         start_new_session=True,  # Ctrl-C is for the driver
     )
     try:
-        yield {MARK: mark}
+        # Ray's processes give themselves titles, which they would write over their environment.
+        yield {MARK: mark, "SPT_NOENV": "1"}
     finally:
         reaper.stdin.close()
         reaper.wait()

@@ -14,6 +14,7 @@ import ray
 from cluster.connect import _on_loopback, check_answers, cluster_address, connection, gpus
 from cluster.plan import plan_for
 from cluster.preflight import check_cluster
+from cluster.reaper import MARK
 from cluster.resources import connected
 from cluster.speeds import SHIPPED
 
@@ -80,6 +81,16 @@ with reaping() as marked:
     assert not psutil.wait_procs([child, *grandchildren], timeout=30)[1]
     assert bystander.is_running()
     bystander.kill()
+
+
+def test_every_process_of_the_local_ray_is_marked_whatever_its_title(ray_local: None) -> None:
+    ray.get(ray.remote(lambda: None).remote())
+    rays = [child for child in psutil.Process().children(recursive=True) if "ray" in child.name().lower()]
+    titled = [child for child in rays if child.name().startswith("ray::")]
+    assert len(titled) >= 3  # two agents and a worker
+    marks = {child.environ().get(MARK) for child in rays}
+    assert len(marks) == 1
+    assert None not in marks
 
 
 def test_the_local_ray_has_room_for_this_machines_plan(ray_local: None) -> None:
