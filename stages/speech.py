@@ -19,7 +19,7 @@ from stages.nn.voice import CHUNK, CONTEXT, RATE, STEP_S, WIDTH, encode, listen
 WINDOW, WARM_UP = 62, 125
 LEAD_S = (WINDOW + WARM_UP) * STEP_S  # how much sound before a shard has a say in its first step
 MAX_STRAY_S = 0.04
-BATCH_STEPS = 1024
+BATCH_STEPS = 2048
 
 
 def step_at(seconds: float) -> int:

@@ -42,16 +42,20 @@ def encode(samples: np.ndarray) -> np.ndarray:
 def listen(heard_BTD: np.ndarray) -> np.ndarray:
     """What `encode` gave, f32[B, T, WIDTH], from rest -> probabilities f32[B, T]."""
     w = _weights()
-    given_BTG = heard_BTD @ w["lstm_cell.weight_ih"].T + (w["lstm_cell.bias_ih"] + w["lstm_cell.bias_hh"])
-    recurrent_DG = w["lstm_cell.weight_hh"].T
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2: halved where a gate is one, a step needs one tanh for all four.
+    halves_G = np.repeat(np.float32([0.5, 0.5, 1.0, 0.5]), WIDTH)
+    bias_G = w["lstm_cell.bias_ih"] + w["lstm_cell.bias_hh"]
+    given_TBG = (heard_BTD.swapaxes(0, 1) @ w["lstm_cell.weight_ih"].T + bias_G) * halves_G
+    recurrent_DG = w["lstm_cell.weight_hh"].T * halves_G
     hidden_BD = cell_BD = np.zeros((len(heard_BTD), WIDTH), np.float32)
-    logits_TB = []
-    for given_BG in given_BTG.swapaxes(0, 1):
-        enter, keep, new, leave = np.split(given_BG + hidden_BD @ recurrent_DG, 4, axis=1)
-        cell_BD = _sigmoid(keep) * cell_BD + _sigmoid(enter) * np.tanh(new)
-        hidden_BD = _sigmoid(leave) * np.tanh(cell_BD)
-        logits_TB.append(np.maximum(hidden_BD, 0) @ w["final_conv.weight"][0, :, 0])
-    return _sigmoid(np.array(logits_TB).T + w["final_conv.bias"])
+    hidden_TBD = np.empty((*given_TBG.shape[:2], WIDTH), np.float32)
+    for step, given_BG in enumerate(given_TBG):
+        gates_BG = np.tanh(given_BG + hidden_BD @ recurrent_DG)
+        enter, keep, new, leave = (gates_BG[:, k * WIDTH : (k + 1) * WIDTH] for k in range(4))
+        cell_BD = 0.5 * ((1 + keep) * cell_BD + (1 + enter) * new)
+        hidden_TBD[step] = hidden_BD = 0.5 * (1 + leave) * np.tanh(cell_BD)
+    logits_BT = (np.maximum(hidden_TBD, 0) @ w["final_conv.weight"][0, :, 0]).T
+    return _sigmoid(logits_BT + w["final_conv.bias"])
 
 
 def _convolve(x_TFD: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int) -> np.ndarray:
