@@ -57,6 +57,7 @@ class Work:
     rows_out: int = 0
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    copy_s: float = 0.0  # between Arrow and the stage's arrays
     footage_s: float = 0.0
     frames_decoded: int = 0
     frames_sampled: int = 0

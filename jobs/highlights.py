@@ -1,5 +1,6 @@
 """`reelmap highlights LIBRARY OUTPUT`: settings -> checks -> connect -> run -> report -> exit code."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pipeline.gate import Gate
 from pipeline.lease import Busy, Lost, lease
 from pipeline.library import LibraryError, list_library
 from pipeline.lost import RUNS
+from pipeline.profile import profile_table
 from pipeline.progress import make_console
 from pipeline.recall import list_archive
 from pipeline.report import without_page, write_report
@@ -52,6 +54,7 @@ class Options:
     retry_failed: bool = False
     from_proxies: bool = False  # `library` is the OUTPUT of another run
     plan: bool = False  # say what the pools would be, and stop
+    profile: bool = False  # say in the end where the seconds went
 
 
 class CannotStart(Exception):
@@ -83,7 +86,7 @@ def highlights(options: Options) -> int:
             with starting(RayError, RuntimeError), connection(options.address):
                 show_plan(job, options.address, console, say)
             return DONE
-        return work(job, options.address, console, say) if todo else finish(job, None, say)
+        return work(job, options, console, say) if todo else finish(job, None, say)
 
     return exit_code(carry_out, say)
 
@@ -116,7 +119,7 @@ def starting(*also: type[Exception]) -> Iterator[None]:
         raise CannotStart(in_words(error)) from error
 
 
-def work(job: Job, address: str | None, console: Console, say: Say) -> int:
+def work(job: Job, options: Options, console: Console, say: Say) -> int:
     """Holds OUTPUT, runs, reports."""
     run_id = new_run_id()
     with ExitStack() as stack:
@@ -133,7 +136,9 @@ def work(job: Job, address: str | None, console: Console, say: Say) -> int:
                 job.retry_failed,
                 job.from_proxies,
             )
-        outcome = process(job, run_id, address, console) if len(job.todo) else None
+        outcome = process(job, run_id, options.address, console) if len(job.todo) else None
+        if outcome and options.profile:
+            console.print(profile_table(outcome.record))
         held.check()  # without the lease, what looks left over may be another run's work
         tables.sweep(job.output)  # what the new results replaced
         again.settle(job.output)
@@ -157,6 +162,7 @@ def process(
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    began = time.monotonic()
     with ExitStack() as stack:
         with starting(RayError, RuntimeError):  # Ray of another version is a RuntimeError
             stack.enter_context(connection(address))
@@ -167,7 +173,7 @@ def process(
                 gate.expect(expected_speed(planned, job))
             for remark in (*planned.remarks, *preflight(job, plan, address)):
                 say(remark)
-        return run(job, run_id, plan, console, gate)
+        return run(job, run_id, plan, console, gate, start_s=time.monotonic() - began)
 
 
 def prepare(options: Options) -> Job:

@@ -56,22 +56,29 @@ class Guard:
         self.sees_failures = sees_failures
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        began = time.perf_counter()
         for row in from_table(table):
             if row["failure"] and not self.sees_failures:
                 yield to_table([row], self.schema)
+                began = time.perf_counter()
                 continue
             self.reporter.attend(self.name, row)
-            work = Work(self.name, rows_in=0 if row["failure"] else 1)
+            copy_s = time.perf_counter() - began
+            work = Work(self.name, rows_in=0 if row["failure"] else 1, copy_s=copy_s)
             for out in self._witnessed(row, work):
                 work.rows_out += not out["failure"]
                 if out["failure"] and not row["failure"]:
                     work.failed = _told(out["failure"], work)
                 measure(work, out)
-                yield to_table([out], self.schema)
+                began = time.perf_counter()
+                made = to_table([out], self.schema)
+                work.copy_s += time.perf_counter() - began
+                yield made
             if retries := work.counts.get("storage_retries"):
                 log.info("the storage had to be asked %d times again", retries)
             work.levels = tally.levels()
             self.reporter.add(work)
+            began = time.perf_counter()
 
     def _witnessed(self, row: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
         if self.witness is None:

@@ -38,6 +38,7 @@ class StageCount:
     rows_out: int = 0  # without a failure
     wall_s: float = 0.0  # of its own work: without waiting for the next stage
     cpu_s: float = 0.0
+    copy_s: float = 0.0  # between Arrow and the stage's arrays
     failures: int = 0
     put_off: int = 0
     read_bytes: int = 0  # from a store, or packets of local sources
@@ -49,6 +50,7 @@ class StageCount:
         self.rows_out += work.rows_out
         self.wall_s += work.wall_s
         self.cpu_s += work.cpu_s
+        self.copy_s += work.copy_s
         self.failures += bool(work.failed)
         self.put_off += bool(work.put_off)
         self.read_bytes += work.counts.get("read_bytes", 0)

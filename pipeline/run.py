@@ -22,6 +22,7 @@ from pipeline.gate import Gate
 from pipeline.heartbeat import Heartbeat
 from pipeline.lost import LOST, WORKER_OR_STORAGE, give_up, tried_again
 from pipeline.overdue import overdue
+from pipeline.profile import seconds_of
 from pipeline.progress import Counts, Display, Reporter, Totals, open_meter, share_done
 from pipeline.publish import Publish
 from pipeline.redact import without_secrets
@@ -70,6 +71,8 @@ class Outcome:
     # stopped: at the deadline, with videos left that did not begin or did not come to their end
     state: Literal["running", "finished", "stopped", "interrupted", "failed"] = "running"
     error: Exception | None = None  # why it failed
+    start_s: float = 0.0  # what the connection and the plan took before it
+    record: dict[str, Any] = field(default_factory=dict)  # what runs/ID.json said in the end
     uris: dict[str, str] = field(default_factory=dict)  # video_id -> uri of what was published
     lost: dict[str, str] = field(default_factory=dict)  # those of them that only got a failure of the run
 
@@ -102,7 +105,9 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = None) -> Outcome:
+def run(
+    job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = None, start_s: float = 0.0
+) -> Outcome:
     """Does the job on the connected Ray; unless stopped, every video of `todo` ends in `videos/`.
 
     What stops it is in the outcome; what was published by then stays. With a `gate`, videos that would not
@@ -111,7 +116,7 @@ def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = Non
     started_at = datetime.now(UTC)
     size_bytes = pc.sum(job.todo["size_bytes"]).as_py() or 0
     counts = Counts(len(job.todo), size_bytes, decodes=not job.from_proxies)
-    outcome = Outcome(run_id, counts)
+    outcome = Outcome(run_id, counts, start_s=start_s)
     publish = Publish(
         job.output,
         run_id,
@@ -153,8 +158,9 @@ def run(job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = Non
         except (RunBroken, TooManyFailed, storage.StorageError, ray.exceptions.RayError) as error:
             outcome.fail(error)
         totals = display.read()
+    outcome.record = record(job, outcome, plan, started_at, totals)
     try:
-        beat.end(record(job, outcome, plan, started_at, totals))
+        beat.end(outcome.record)
     except storage.StorageError as error:
         if not outcome.error:
             outcome.fail(error)
@@ -210,7 +216,12 @@ def record(job: Job, outcome: Outcome, plan: Plan, started_at: datetime, totals:
         "video_hours_per_hour": counts.hours_per_hour,
         "decoded_s": totals.decoded_s,
         "share_done": share_done(counts, totals),
-        "stages": {name: vars(stage) for name, stage in dict(totals.stages).items()},
+        "start_s": outcome.start_s,
+        "stages": {
+            # gather and publish have one worker
+            name: seconds_of(stage, getattr(plan, name, 1), counts.elapsed_s)
+            for name, stage in dict(totals.stages).items()
+        },
     }
 
 
