@@ -28,14 +28,15 @@ SMALL = (160, 90)  # pixels in which frames are compared
 
 @dataclass(frozen=True)
 class Analyser:
-    """A bundle's networks, and every other setting as it is when nothing is set."""
+    """A bundle's networks, and every other setting but `decode` as it is when nothing is set."""
 
     extract: ExtractFeatures
     score: Score
     cut: Cut
+    decode: DecodeSettings = DecodeSettings()
 
     @classmethod
-    def load(cls, uri: str | None) -> "Analyser":
+    def load(cls, uri: str | None, decode: DecodeSettings = DecodeSettings()) -> "Analyser":
         """On one thread: files are what runs side by side. Raises BundleError."""
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
@@ -48,11 +49,12 @@ class Analyser:
             ExtractFeatures(features, bundle),
             Score(ScoreSettings(kind=card["kind"]), bundle, features),
             Cut(CutSettings(target=REEL), effects.transitions, effects.transition_s),
+            decode,
         )
 
     def __call__(self, path: Path) -> dict[str, Any]:
         """The row of a whole video, scored, with `colours` beside the features. Raises Failed or Dropped."""
-        settings, limits = DecodeSettings(), LimitSettings()
+        settings, limits = self.decode, LimitSettings()
         shards, histograms = [], []
         for shard in probe({"uri": str(path)}, limits, settings.shard_s):
             row = self.extract(decode(shard, settings, limits))

@@ -74,7 +74,7 @@ def test_whole_run_with_poison_harms_no_innocent(
     for name in ("a.mp4", "b-crash-1.mp4", "c.mp4", "d-hang-1.mp4", "e-memory-1.mp4", "f.mp4"):
         make_video(library / name, seconds=3)
     monkeypatch.setattr(flow, "decode", poisoned)
-    limits = (("limits.stall_timeout_s", 5.0), ("limits.max_memory_bytes", 1 << 30))
+    limits = (("limits.stall_timeout_s", 20.0), ("limits.max_memory_bytes", 1 << 30))
     flags = (("bundle", bundle), ("cut.target", "2s"), ("saliency.enabled", False), *limits)
     output = str(tmp_path / "output")
     assert highlights(Options(str(library), output, flags=flags)) == SOME_FAILED
@@ -82,5 +82,5 @@ def test_whole_run_with_poison_harms_no_innocent(
     assert status == dict.fromkeys("acf", "ok") | dict.fromkeys("bde", "failed")
     reasons = {Path(r["uri"]).name[0]: r["reason"] for r in tables.read(output, "failures").to_pylist()}
     assert "died" in reasons["b"]
-    assert "hung for limits.stall_timeout_s = 5" in reasons["d"]
+    assert "hung for limits.stall_timeout_s = 20" in reasons["d"]
     assert "limits.max_memory_bytes" in reasons["e"]

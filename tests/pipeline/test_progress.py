@@ -107,7 +107,9 @@ def test_the_meter_sums_what_all_workers_say(ray_local: None) -> None:
     reporters = [Reporter(meter), Reporter(meter)]
     for reporter in reporters:
         reporter.add(Work("probe", 1, 2, wall_s=0.5, cpu_s=0.25, footage_s=100.0))
-        reporter.add(Work("decode", 1, 1, 4.0, 3.0, footage_s=40.0, counts={"read_bytes": 7, "storage_retries": 1}))
+        reporter.add(
+            Work("decode", 1, 1, 4.0, 3.0, footage_s=40.0, counts={"read_bytes": 7, "storage_retries": 1})
+        )
     reporters[0].add(Work("decode", 1, 0, wall_s=1.0, cpu_s=0.5, failed="failed"))
     reporters[1].add(Work("decode", 1, 0, put_off="storage"))
     totals = display_of(meter).read()
