@@ -2,8 +2,8 @@
 
     python -m benchmarks.decode VIDEO ... [--rounds 3] [--rivals PYTHON] [--ffmpeg PATH] [--json FILE]
 
-Ours does more than the others in the same pass: shots, flashes, motion, thumbnails, loudness, voices. All is
-pinned to one core; rounds are interleaved; CPU seconds without imports, medians.
+Ours does more than the others in the same pass: shots, flashes, motion, thumbnails, loudness, voices. One thread
+each, where that can be said (daft takes more); rounds are interleaved; CPU seconds without imports, medians.
 
 --rivals   the python of an environment with torchcodec, decord and daft; without it they are left out
 
@@ -27,14 +27,12 @@ from typing import Any
 
 import av
 import click
-import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
 from benchmarks.analysis import Analyser
-from benchmarks.scoring import one_core
 from stages.container import LimitSettings
 from stages.decode import DecodeSettings, decode
 from stages.probe import probe
@@ -106,7 +104,7 @@ print(time.process_time() - began, count)
 
 
 def others(python: str, code: str, path: Path) -> tuple[float, int]:
-    """CPU seconds and pictures of a program in a process of its own, on our core."""
+    """CPU seconds and pictures of a program in a process of its own."""
     imports = "\n".join(line for line in code.splitlines() if line.startswith(("import ", "from ")))
     script = TIMED.format(imports=imports, code=code)
     said = subprocess.run(
@@ -202,9 +200,7 @@ def main(
 ) -> None:
     if not ffmpeg:
         raise click.UsageError("there is no ffmpeg here to compare with: give --ffmpeg")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    one_core()
-    cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the others; ours are set by the analysers
     analysers = {quality: Analyser.load(None, DecodeSettings(quality=quality)) for quality in QUALITIES}
     results = {}
     for path in videos:
