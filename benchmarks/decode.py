@@ -2,8 +2,9 @@
 
     python -m benchmarks.decode VIDEO ... [--rounds 3] [--rivals PYTHON] [--ffmpeg PATH] [--json FILE]
 
-Ours does more than the others in the same pass: shots, flashes, motion, thumbnails, loudness, voices. One thread
-each, where that can be said (daft takes more); rounds are interleaved; CPU seconds without imports, medians.
+Ours does more than the others in the same pass: shots, flashes, motion, thumbnails, loudness, voices. One
+thread each, where that can be said (daft takes more); rounds are interleaved; CPU seconds without imports,
+medians.
 
 --rivals   the python of an environment with torchcodec, decord and daft; without it they are left out
 
@@ -74,7 +75,7 @@ film = VideoDecoder(path, num_ffmpeg_threads=1, seek_mode="approximate")
 ends = film.metadata.end_stream_seconds
 count = 0
 for start in range(0, int(ends), 30):
-    times = [start + k / 2 for k in range(60) if start + k / 2 < ends]
+    times = [start + k / 2 for k in range(60) if start + k / 2 < ends - 0.1]
     resize(film.get_frames_played_at(times).data, [256, 256])
     count += len(times)
 """,
@@ -166,7 +167,7 @@ def measure(path: Path, rounds: int, rivals: str | None, ffmpeg: str) -> dict[st
             except subprocess.TimeoutExpired:
                 broken[name] = f"takes more than {LIMIT_S} s"
             except subprocess.CalledProcessError as error:
-                broken[name] = (error.stderr.strip().splitlines() or [str(error)])[-1][:80]
+                broken[name] = (error.stderr.strip().splitlines() or [str(error)])[-1][:40]
     found = {n: {"cpu_s": median(s), "all_s": s, "pictures": counts[n]} for n, s in seconds.items()}
     return found | {name: {"broken": why} for name, why in broken.items()}
 
