@@ -18,14 +18,15 @@ from pydantic import Field, field_validator, model_validator
 from stages.joins import goes_on, lead_sound, led_in, ordered
 from stages.knapsack import choose, discounted, likenesses
 from stages.loudness import STEP_S
-from stages.pauses import Edges, edges_of
+from stages.pauses import NO_PAUSE, Edges, edges_of
 from stages.reasons import BLACK_LUMA, explain
 from stages.settings import Settings
 from stages.spans import OVERLAP, cut_well, fitting, lit, segment, settle, trim
 
 TRIMS = 8
-# What a reel with speech is too long by before it is trimmed: room to move cuts into pauses.
-SPARE_S = 0.5
+# What a reel is too long by before it is trimmed, for each end of a clip in a word: room to move it into a
+# pause. An end moves within its clip, so it takes from the reel what others have to give back.
+SPARE_S = 0.6
 
 
 class CutSettings(Settings):
@@ -185,11 +186,14 @@ class Cut:
         score = score * [
             cut_well(clip["start_s"], clip["end_s"], settings.min_clip_s, edges) for clip in clips
         ]
-        length = np.array([clip["end_s"] - clip["start_s"] for clip in clips])
+        starts, ends = (np.array([clip[name] for clip in clips]) for name in ("start_s", "end_s"))
+        length = ends - starts
+        broken = (edges.entering(starts) > NO_PAUSE).astype(int) + (edges.leaving(ends) > NO_PAUSE)
+        spare = np.clip(length - settings.min_clip_s, 0.0, SPARE_S * broken)
         overlap_s = self._overlap_s(length.min())
         # A transition costs its overlap: n clips with n - 1 overlaps fit if n (length - overlap) does.
         value = np.where(like < 0, score, 0.0)
-        chosen = set(choose(value, np.maximum(length - overlap_s, 0.1), target_s - overlap_s))
+        chosen = set(choose(value, np.maximum(length - spare - overlap_s, 0.1), target_s - overlap_s))
         # What looks like a clip of the reel comes in when nothing else is left, black pictures last.
         rest = sorted(
             set(range(len(clips))) - chosen, key=lambda k: (scores[k] <= 0, like[k] >= 0, -score[k])
@@ -199,9 +203,8 @@ class Cut:
         best_first = settings.order == "best_first"
         while True:
             reel = ordered([clips[k] for k in sorted(chosen)], edges, best_first)
-            spoken = any(edges.talk_in(clip["start_s"], clip["end_s"]) for clip in reel)
-            short_s = target_s - reel_seconds(self._layout(reel, edges))
-            if short_s <= (-SPARE_S if spoken else 0.02) or not rest:
+            short_s = target_s + spare[list(chosen)].sum() - reel_seconds(self._layout(reel, edges))
+            if short_s <= 0.02 or not rest:
                 break
             chosen.add(rest.pop(0))  # one clip too many; trimming brings the reel back to its target
         shots: dict[int, tuple[float, float]] = {}

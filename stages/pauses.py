@@ -23,6 +23,7 @@ GUARD_S = 2 * STEP_S
 # A pause of this length lies between two sentences.
 SENTENCE_S = 0.6
 BREATHLESS, IN_SENTENCE = 0.3, 0.3
+NO_PAUSE = BREATHLESS + IN_SENTENCE  # what costs more is no pause at all
 # Inside talk without a pause, what the least likely moment is better than the surest.
 DIP = 0.3
 # A frame or two beside a flash, whatever the frame rate.

@@ -136,6 +136,22 @@ def test_cuts_in_the_middle_of_a_sentence_are_moved_off_the_words() -> None:
     assert words < 0.15 * deaf_words
 
 
+def test_in_a_film_full_of_talk_three_of_four_cuts_are_off_the_words() -> None:
+    """Short shots, short pauses: an end can move to a pause only if other clips make up for it."""
+    words = ends = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        lengths, pauses = rng.uniform(0.6, 4.5, 200), rng.uniform(0.2, 0.7, 200)
+        starts = np.cumsum(lengths + pauses) - lengths
+        row = scored(400.0, list(np.cumsum(rng.uniform(3, 7, 80))), rng)
+        row["speech"] = spoken(*zip(starts, starts + lengths, strict=True), seconds=400.0)
+        edits = Cut(CutSettings(target="60s"), (), 0.0)(row)["edits"]
+        assert reel_seconds(edits) == pytest.approx(60.0, abs=0.02)
+        words += in_words(row, edits)
+        ends += 2 * len(edits)
+    assert words < 0.25 * ends
+
+
 def test_sentences_are_kept_whole() -> None:
     sentences = [(at, at + 4.5) for at in np.arange(1.0, 95, 6)]
     row = scored(100.0, [], np.random.default_rng(3)) | {"speech": spoken(*sentences, seconds=100.0)}
