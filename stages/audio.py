@@ -88,7 +88,7 @@ def _join(a: Slot, b: Slot, fps: Fraction, crossfade_s: float) -> tuple[int, Fad
     shorter = sample_at(min(a.count, b.count), fps)
     handle = min(round(crossfade_s / 2 * RATE), shorter // 4)
     goes_on = abs(a.start_s + float(a.count / fps) - b.start_s) < SAME_PLACE_S
-    return handle, Fade(2 * handle, linear=goes_on)
+    return handle, Fade(2 * handle, linear=goes_on and a.video_id == b.video_id)
 
 
 def assemble(

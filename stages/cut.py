@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from stages.joins import goes_on, lead_sound, led_in, ordered
+from stages.joins import goes_on, lead_sound, led_in, ordered, touches
 from stages.knapsack import choose, discounted, likenesses
 from stages.loudness import STEP_S
 from stages.pauses import NO_PAUSE, Edges, edges_of
@@ -234,7 +234,7 @@ class Cut:
     ) -> list[dict]:
         """The edit list of `clips` in reel order; if a length is given, trimmed to it and cut in pauses."""
         spans = bounds = np.array([[clip["start_s"], clip["end_s"]] for clip in clips])
-        touching = np.append(False, np.isclose(spans[1:, 0], spans[:-1, 1]))
+        touching = np.array([False] + [touches(a, b) for a, b in itertools.pairwise(clips)])
         names = [
             "cut"
             if not k or touching[k] or not self.transitions

@@ -371,6 +371,16 @@ def test_pieces_of_one_take_are_joined_without_an_effect() -> None:
     assert all(edit["transition"] == "cut" and edit["transition_s"] == 0 for edit in touching)
 
 
+def test_clips_of_two_videos_do_not_go_on_although_their_times_do() -> None:
+    shared = {"score": 0.5, "embedding": np.ones(4) / 2}
+    clips = [
+        shared | {"clip": n, "shot": n, "video_id": video, "start_s": 4.0 * n, "end_s": 4.0 * n + 4.0}
+        for n, video in enumerate("aab")
+    ]
+    edits, _ = Cut(CutSettings(apart=0.0), ("whip",), 0.4).edits(clips, 11.6)
+    assert [edit["transition"] for edit in edits] == ["cut", "cut", "whip"]
+
+
 def test_the_important_part_is_chosen_and_says_why() -> None:
     rng = np.random.default_rng(6)
     row = scored(100.0, [10.0 * k for k in range(1, 10)], rng)
