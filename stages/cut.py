@@ -144,7 +144,8 @@ class Cut:
         if speech is None or self.settings.speech == "off":
             speech = np.empty(0, np.float32)
         flashes_s = np.empty(0) if flashes_s is None else flashes_s
-        return edges_of(speech, flashes_s, self.settings.breath_s)
+        fps = row.get("probe", {}).get("fps")  # of scores alone, as benchmarks have them, nobody knows
+        return edges_of(speech, flashes_s, self.settings.breath_s, 1 / fps if fps else 0.0)
 
     def _clip(self, row: dict[str, Any], number: int, shot: int, start_s: float, end_s: float) -> dict:
         times = row["times_s"]

@@ -31,6 +31,7 @@ def scored(duration_s: float, cuts_s: list[float], rng: np.random.Generator, lum
         "cuts_s": np.array(sorted(cuts_s)),
         "thumbnails": [b"jpeg"] * count,
         "duration_s": duration_s,
+        "probe": {"fps": 25.0},
         "shard_log": [{"start_s": 0.0}],
     }
 
@@ -207,6 +208,22 @@ def test_no_clip_begins_or_ends_on_a_flash() -> None:
         for at in [*cuts, edits[-1]["source_end_s"], edits[0]["source_start_s"]]:
             assert np.abs(lit - at).min() > 0.04
         assert reel_seconds(edits) == pytest.approx(15.0, abs=0.02)
+
+
+@pytest.mark.parametrize("fps", [10.0, 12.5])
+def test_slow_frames_of_a_flash_are_shown_at_neither_end(fps: float) -> None:
+    """A lit frame is on show until the next one: a clip that ends within it ends on it."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        row = scored(60.0, [12.0, 31.0], rng) | {"probe": {"fps": fps}}
+        bare = Cut(CutSettings(target="15s"), (), 0.0)(row)["edits"]
+        ends = np.array([edit[name] for edit in bare for name in ("source_start_s", "source_end_s")])
+        lit = np.unique(np.floor((ends - 1e-6) * fps).clip(0) / fps)
+        edits = Cut(CutSettings(target="15s"), (), 0.0)(row | {"flashes_s": lit})["edits"]
+        starts, ends = (np.array([e[name] for e in edits]) for name in ("source_start_s", "source_end_s"))
+        seams = np.abs(starts[1:] - ends[:-1]) < 1e-6
+        shown = [*starts[~np.append(False, seams)], *(ends[~np.append(seams, False)] - 1e-6)]
+        assert not np.isin(np.floor(np.array(shown) * fps + 1e-7) / fps, lit).any()
 
 
 def test_rows_of_an_older_version_are_cut_as_before() -> None:
