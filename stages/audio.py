@@ -56,8 +56,7 @@ def pieces(slots: Sequence[Slot], fps: Fraction, crossfade_s: float) -> list[Pie
     """Where the sound of each slot goes, handles for the crossfades included."""
     joins = [_join(a, b, fps, crossfade_s) for a, b in itertools.pairwise(slots)]
     edge = (0, Fade(round(crossfade_s / 2 * RATE)))
-    # What comes first has nothing to lead into, and nothing leads into what comes after the last.
-    leads = [0, *(round(slot.sound_lead_s * RATE) for slot in slots[1:]), 0]
+    leads = leads_of(slots)
     found = []
     for number, (slot, (before, fade_in), (after, fade_out)) in enumerate(
         zip(slots, [edge, *joins], [*joins, edge], strict=True)
@@ -76,6 +75,12 @@ def pieces(slots: Sequence[Slot], fps: Fraction, crossfade_s: float) -> list[Pie
     return found
 
 
+def leads_of(slots: Sequence[Slot]) -> list[int]:
+    """Samples by which the sound of each slot, and last of what comes after them, leads its picture."""
+    # What comes first has nothing to lead into, and nothing leads into what comes after the last.
+    return [0, *(round(slot.sound_lead_s * RATE) for slot in slots[1:]), 0]
+
+
 def sample_at(frame: int, fps: Fraction) -> int:
     """The sample that sounds when frame `frame` of the reel comes on show."""
     return round(frame / fps * RATE)
@@ -88,7 +93,7 @@ def _join(a: Slot, b: Slot, fps: Fraction, crossfade_s: float) -> tuple[int, Fad
     shorter = sample_at(min(a.count, b.count), fps)
     handle = min(round(crossfade_s / 2 * RATE), shorter // 4)
     goes_on = abs(a.start_s + float(a.count / fps) - b.start_s) < SAME_PLACE_S
-    return handle, Fade(2 * handle, linear=goes_on)
+    return handle, Fade(2 * handle, linear=goes_on and a.video_id == b.video_id)
 
 
 def assemble(

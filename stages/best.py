@@ -16,7 +16,7 @@ from pydantic import Field
 from stages.settings import Settings
 
 TIMES_OVER = 4  # what is held would fill the reel so many times, were all clips of the least length
-SPARE = 2  # beyond those that a video may have: near-duplicates drop out
+SPARE = 2  # beyond those that a video may have: what looks like another video's drops out
 LEAST_HELD = 200
 
 
@@ -61,14 +61,24 @@ class Pool:
         self.clips = 0
 
     def add(self, video_id: str, clips: list[dict[str, Any]], embeddings: np.ndarray) -> None:
-        """All clips of a video (clip, start_s, end_s, score), and their embeddings [K, D]."""
+        """All clips of a video (clip, start_s, end_s, score), and their embeddings [K, D].
+
+        Of takes of one scene the best is held, so that they do not keep out what is unlike them.
+        """
         self.clips += len(clips)
         score = np.array([clip["score"] for clip in clips], np.float64)
         seconds = np.array([clip["end_s"] - clip["start_s"] for clip in clips])
         values = balanced(score, seconds, self.settings.balance)
         order = [k for k in np.argsort(-values, kind="stable") if score[k] > 0]
-        for k in order[: self.settings.per_video + SPARE]:
+        mine: list[Candidate] = []
+        for k in order:
             candidate = Candidate(float(values[k]), video_id, clips[k], embeddings[k].copy())
+            if self._like_any(candidate, mine):
+                continue
+            mine.append(candidate)
+            if len(mine) == self.settings.per_video + SPARE:
+                break
+        for candidate in mine:
             if len(self._held) < self.size:
                 heapq.heappush(self._held, candidate)
             else:
@@ -81,14 +91,15 @@ class Pool:
         for candidate in sorted(self._held, reverse=True):
             if of_video.get(candidate.video_id, 0) >= self.settings.per_video:
                 continue
-            if self.settings.apart and self._like_any(candidate, found):
+            if self._like_any(candidate, found):
                 continue
             of_video[candidate.video_id] = of_video.get(candidate.video_id, 0) + 1
             found.append(candidate)
         return found
 
     def _like_any(self, candidate: Candidate, found: list[Candidate]) -> bool:
-        return any(distance(candidate.embedding, one.embedding) < self.settings.apart for one in found)
+        apart = self.settings.apart
+        return apart > 0 and any(distance(candidate.embedding, one.embedding) < apart for one in found)
 
 
 def balanced(score: np.ndarray, seconds: np.ndarray, balance: float) -> np.ndarray:

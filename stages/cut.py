@@ -10,22 +10,24 @@ Lengths are trimmed inside their shots to meet the target; within it, cuts keep 
 import itertools
 import math
 import re
+from bisect import bisect_left
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from stages.joins import goes_on, lead_sound, led_in, ordered
+from stages.joins import goes_on, lead_sound, led_in, ordered, touches
 from stages.knapsack import choose, discounted, likenesses
 from stages.loudness import STEP_S
-from stages.pauses import Edges, edges_of
+from stages.pauses import NO_PAUSE, Edges, edges_of
 from stages.reasons import BLACK_LUMA, explain
 from stages.settings import Settings
 from stages.spans import OVERLAP, cut_well, fitting, lit, segment, settle, trim
 
 TRIMS = 8
-# What a reel with speech is too long by before it is trimmed: room to move cuts into pauses.
-SPARE_S = 0.5
+# What a reel is too long by before it is trimmed, for each end of a clip in a word: room to move it into a
+# pause. An end moves within its clip, so it takes from the reel what others have to give back.
+SPARE_S = 0.6
 
 
 class CutSettings(Settings):
@@ -127,7 +129,7 @@ class Cut:
         ]
         clips = [self._clip(row, number, *span) for number, span in enumerate(spans)]
         edits, like = self.edits(clips, target_s, edges)
-        explain(clips, {edit["clip"] for edit in edits}, like)
+        explain(clips, {edit["clip"] for edit in edits}, like, target_s - reel_seconds(edits) > 0.02)
         return row | {"clips": clips, "edits": edits, "target_s": target_s}
 
     def most_s(self, target_s: float) -> float:
@@ -142,7 +144,8 @@ class Cut:
         if speech is None or self.settings.speech == "off":
             speech = np.empty(0, np.float32)
         flashes_s = np.empty(0) if flashes_s is None else flashes_s
-        return edges_of(speech, flashes_s, self.settings.breath_s)
+        fps = row.get("probe", {}).get("fps")  # of scores alone, as benchmarks have them, nobody knows
+        return edges_of(speech, flashes_s, self.settings.breath_s, 1 / fps if fps else 0.0)
 
     def _clip(self, row: dict[str, Any], number: int, shot: int, start_s: float, end_s: float) -> dict:
         times = row["times_s"]
@@ -173,7 +176,10 @@ class Cut:
     def edits(
         self, clips: list[dict], target_s: float, edges: Edges = Edges()
     ) -> tuple[list[dict], dict[int, int]]:
-        """The edit list of the best clips, `target_s` long if that can be; which look like a better one."""
+        """The edit list of the best clips, `target_s` long if that can be; which look like a better one.
+
+        Rather than show in silence what looks like another shot of it the reel is shorter.
+        """
         settings = self.settings
         scores, of_shot = (np.array([clip[name] for clip in clips]) for name in ("score", "shot"))
         like = np.full(len(clips), -1)
@@ -185,25 +191,31 @@ class Cut:
         score = score * [
             cut_well(clip["start_s"], clip["end_s"], settings.min_clip_s, edges) for clip in clips
         ]
-        length = np.array([clip["end_s"] - clip["start_s"] for clip in clips])
+        starts, ends = (np.array([clip[name] for clip in clips]) for name in ("start_s", "end_s"))
+        length = ends - starts
+        talks = [edges.talk_in(clip["start_s"], clip["end_s"]) for clip in clips]
+        broken = (edges.entering(starts) > NO_PAUSE).astype(int) + (edges.leaving(ends) > NO_PAUSE)
+        spare = np.clip(length - settings.min_clip_s, 0.0, SPARE_S * broken)
         overlap_s = self._overlap_s(length.min())
         # A transition costs its overlap: n clips with n - 1 overlaps fit if n (length - overlap) does.
         value = np.where(like < 0, score, 0.0)
-        chosen = set(choose(value, np.maximum(length - overlap_s, 0.1), target_s - overlap_s))
-        # What looks like a clip of the reel comes in when nothing else is left, black pictures last.
-        rest = sorted(
-            set(range(len(clips))) - chosen, key=lambda k: (scores[k] <= 0, like[k] >= 0, -score[k])
-        )
+        chosen = set(choose(value, np.maximum(length - spare - overlap_s, 0.1), target_s - overlap_s))
+        # What looks like a clip of the reel comes in when nothing else is left, and only if somebody says
+        # something else in it; black pictures last.
+        rest = [k for k in range(len(clips)) if k not in chosen and (like[k] < 0 or talks[k])]
+        rest.sort(key=lambda k: (scores[k] <= 0, like[k] >= 0, -score[k]))
         if not chosen:
             chosen.add(rest.pop(0))
-        best_first = settings.order == "best_first"
-        while True:
-            reel = ordered([clips[k] for k in sorted(chosen)], edges, best_first)
-            spoken = any(edges.talk_in(clip["start_s"], clip["end_s"]) for clip in reel)
-            short_s = target_s - reel_seconds(self._layout(reel, edges))
-            if short_s <= (-SPARE_S if spoken else 0.02) or not rest:
-                break
-            chosen.add(rest.pop(0))  # one clip too many; trimming brings the reel back to its target
+
+        def reel_with(more: int) -> tuple[list[dict], bool]:
+            """The reel with so many of the rest, and whether it can be trimmed to its target."""
+            shown = sorted([*chosen, *rest[:more]])
+            reel = ordered([clips[k] for k in shown], edges, settings.order == "best_first")
+            long_s = reel_seconds(self._layout(reel, edges)) - spare[shown].sum()
+            return reel, long_s >= target_s - 0.02
+
+        # The more clips the longer: as few as fill it, of which the last is one too many.
+        reel, _ = reel_with(bisect_left(range(len(rest)), True, key=lambda more: reel_with(more)[1]))
         shots: dict[int, tuple[float, float]] = {}
         for clip in clips:
             low, _ = shots.get(clip["shot"], (clip["start_s"], 0.0))
@@ -223,7 +235,7 @@ class Cut:
     ) -> list[dict]:
         """The edit list of `clips` in reel order; if a length is given, trimmed to it and cut in pauses."""
         spans = bounds = np.array([[clip["start_s"], clip["end_s"]] for clip in clips])
-        touching = np.append(False, np.isclose(spans[1:, 0], spans[:-1, 1]))
+        touching = np.array([False] + [touches(a, b) for a, b in itertools.pairwise(clips)])
         names = [
             "cut"
             if not k or touching[k] or not self.transitions

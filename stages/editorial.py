@@ -3,6 +3,7 @@
 One video and one audio track. A clip's ranges count frames of its source, at the source's own rate, from
 its first picture on (from the camera's timecode where it wrote one). Clips do not overlap here as they do
 in an edit list: a transition lies over the cut between two of them and reaches into what each has beyond it.
+In a J or L cut the sound is cut where the reel's is, to the sample: between two frames.
 """
 
 import math
@@ -16,6 +17,7 @@ from urllib.parse import quote
 import opentimelineio as otio
 from opentimelineio.opentime import RationalTime, TimeRange
 
+from stages.audio import RATE, leads_of
 from stages.filesystem import open_filesystem, protocol_of, without_login
 from stages.frames import Frames, frames_of
 from stages.timeline import Slot
@@ -109,12 +111,16 @@ def _track(
 ) -> otio.schema.Track:
     track = otio.schema.Track(name=name, kind=kind)
     ends = _ends(media, slots, fps)
+    pictures = kind == otio.schema.TrackKind.Video
+    # Frames of the reel by which what the track shows of a slot comes before its picture.
+    leads = [0 if pictures else Fraction(lead, RATE) * fps for lead in leads_of(slots)]
     for number, (source, slot) in enumerate(zip(media, slots, strict=True)):
         overlap = slots[number + 1].overlap if number + 1 < len(slots) else 0
         if slot.overlap:
             track.append(_transition(slot, fps))
         # Of what it shares with its neighbours each clip keeps its side of the cut.
-        head, tail = slot.overlap // 2, overlap - overlap // 2
+        head = slot.overlap // 2 - leads[number]
+        tail = overlap - overlap // 2 + leads[number + 1]
         start = source.start + source.frames.at(slot.start_s) + head / fps * source.frames.fps
         length = (slot.count - head - tail) / fps * source.frames.fps
         clip = otio.schema.Clip(
@@ -127,7 +133,7 @@ def _track(
         if cube := cubes.get(known.get("shot")):
             facts["grade"] = cube
         clip.metadata[NAMESPACE] = facts
-        if kind == otio.schema.TrackKind.Video and known.get("why"):
+        if pictures and known.get("why"):
             at = source.start + source.frames.at(known.get("thumbnail_s") or slot.start_s)
             at = min(max(at, math.ceil(start)), math.ceil(start + length) - 1)
             note = f"score {known['score']:.2f}"
@@ -140,10 +146,11 @@ def _track(
 
 
 def _ends(media: Sequence[Media], slots: Sequence[Slot], fps: Fraction) -> dict[Media, int]:
-    """How many frames each source has: what its clips show at the least, whatever its header says."""
+    """How many frames each source has: what its clips show, or sound on for, whatever its header says."""
     ends: dict[Media, int] = {}
-    for source, slot in zip(media, slots, strict=True):
-        end = math.ceil(source.frames.at(slot.start_s) + slot.count / fps * source.frames.fps)
+    for source, slot, lead in zip(media, slots, leads_of(slots)[1:], strict=True):
+        length_s = slot.count / fps + max(Fraction(0), Fraction(-lead, RATE))
+        end = math.ceil(source.frames.at(slot.start_s) + length_s * source.frames.fps)
         said = round((source.duration_s - source.frames.first_s) * source.frames.fps)
         ends[source] = max(ends.get(source, said), end)
     return ends

@@ -1,6 +1,7 @@
 """Writes a reel: H.264 by an encoder that is known to work here, sound copied in, chapters, faststart."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -104,10 +105,15 @@ class ReelWriter:
         self.form = form
         self.frames = self.copied = 0
         options = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
-        self._output = av.open(str(path), "w", options=options)
-        self._video = self._output.add_stream(form.encoder, rate=form.fps)
-        configure(self._video.codec_context, form)
-        self._audio_file = av.open(str(audio)) if audio else None
+        with ExitStack() as opened:  # closed here if the rest fails
+            self._output = opened.enter_context(av.open(str(path), "w", options=options))
+            self._audio_file = opened.enter_context(av.open(str(audio))) if audio else None
+            self._video = self._output.add_stream(form.encoder, rate=form.fps)
+            self._begin(chapters)
+            self._opened = opened.pop_all()
+
+    def _begin(self, chapters: Sequence[Chapter]) -> None:
+        configure(self._video.codec_context, self.form)
         self._packets = iter(())
         if self._audio_file:
             source = self._audio_file.streams.audio[0]
@@ -159,9 +165,7 @@ class ReelWriter:
         self.abandon()
 
     def abandon(self) -> None:
-        self._output.close()
-        if self._audio_file:
-            self._audio_file.close()
+        self._opened.close()
 
 
 def write_jpeg(frame: av.VideoFrame, path: Path) -> None:

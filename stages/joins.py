@@ -26,8 +26,13 @@ def takes(clips: list[dict], edges: Edges) -> list[list[dict]]:
 def goes_on(before: dict, clip: dict, edges: Edges) -> bool:
     """Whether a clip is the rest of the one before: of its shot, or of what is being said."""
     at_s = clip["start_s"]
-    touching = bool(np.isclose(before["end_s"], at_s))
-    return touching and (before["shot"] == clip["shot"] or edges.talk_in(at_s, at_s))
+    return touches(before, clip) and (before["shot"] == clip["shot"] or edges.talk_in(at_s, at_s))
+
+
+def touches(before: dict, clip: dict) -> bool:
+    """Whether a clip begins where the one before ends, in the same video: those of many name theirs."""
+    same = before.get("video_id") == clip.get("video_id")
+    return same and bool(np.isclose(before["end_s"], clip["start_s"]))
 
 
 def ordered(clips: list[dict], edges: Edges, best_first: bool) -> list[dict]:

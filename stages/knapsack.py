@@ -7,6 +7,7 @@ and without what looks like a better clip of the reel.
 import numpy as np
 
 KNAPSACK_STEPS = 6000
+BLOCK = 512  # clips that are compared at once
 
 
 def choose(score: np.ndarray, seconds: np.ndarray, budget_s: float) -> np.ndarray:
@@ -54,11 +55,24 @@ def likenesses(embedding: np.ndarray, score: np.ndarray, shot: np.ndarray, apart
     embedding  [K, D]  of unit length
     apart              least cosine distance; pieces of one shot are no duplicates, they go on
     """
+    order = np.argsort(-score, kind="stable")
     like = np.full(len(score), -1)
-    kept = np.zeros(len(score), bool)
-    for k in np.argsort(-score, kind="stable"):
-        if like[k] < 0:
-            kept[k] = True
-            near = (1 - embedding @ embedding[k] < apart) & (shot != shot[k])
-            like[near & ~kept & (like < 0)] = k
+    kept = np.empty(0, int)
+    for first in range(0, len(order), BLOCK):
+        block = order[first : first + BLOCK]
+        if len(kept):  # the best of those before it that a clip looks like
+            near = _near(embedding, shot, block, kept, apart)
+            like[block] = np.where(near.any(1), kept[near.argmax(1)], -1)
+        new = block[like[block] < 0]
+        near = _near(embedding, shot, new, new, apart)
+        for place, k in enumerate(new):
+            if like[k] < 0:
+                later = new[place + 1 :][near[place, place + 1 :]]
+                like[later[like[later] < 0]] = k
+        kept = np.append(kept, new[like[new] < 0])
     return like
+
+
+def _near(embedding: np.ndarray, shot: np.ndarray, a: np.ndarray, b: np.ndarray, apart: float) -> np.ndarray:
+    """Whether clips a and b look alike though they are of different shots, bool [A, B]."""
+    return (1 - embedding[a] @ embedding[b].T < apart) & (shot[a, None] != shot[b])

@@ -23,10 +23,11 @@ GUARD_S = 2 * STEP_S
 # A pause of this length lies between two sentences.
 SENTENCE_S = 0.6
 BREATHLESS, IN_SENTENCE = 0.3, 0.3
+NO_PAUSE = BREATHLESS + IN_SENTENCE  # what costs more is no pause at all
 # Inside talk without a pause, what the least likely moment is better than the surest.
 DIP = 0.3
-# A frame or two beside a flash, whatever the frame rate.
-FLASH, FLASH_REACH_S = 2.0, 0.07
+# What is left free beside a flash: some frames, and the whole of the one that is lit.
+FLASH, FLASH_REACH_S, FLASH_REACH_FRAMES = 2.0, 0.07, 1.5
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Edges:
     speech: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     flashes_s: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64 [F], rising
     breath_s: float = 0.0
+    flash_reach_s: float = FLASH_REACH_S
 
     def entering(self, times_s: np.ndarray, faded_s: float = 0.0) -> np.ndarray:
         """What it costs a clip to begin at these times, its first part faded in."""
@@ -56,7 +58,8 @@ class Edges:
     def flash_at(self, times_s: np.ndarray) -> np.ndarray:
         """Whether there is a flash beside these times."""
         low, high = (
-            np.searchsorted(self.flashes_s, times_s + by_s) for by_s in (-FLASH_REACH_S, FLASH_REACH_S)
+            np.searchsorted(self.flashes_s, times_s + by_s)
+            for by_s in (-self.flash_reach_s, self.flash_reach_s)
         )
         return high > low
 
@@ -90,11 +93,12 @@ class Edges:
         return cost + FLASH * self.flash_at(times_s)
 
 
-def edges_of(speech: np.ndarray, flashes_s: np.ndarray, breath_s: float) -> Edges:
+def edges_of(speech: np.ndarray, flashes_s: np.ndarray, breath_s: float, frame_s: float = 0.0) -> Edges:
     """What to heed in a video.
 
     speech     float32 [M]  probability of a voice in every step; empty: nobody is known to speak
     flashes_s  float64 [F]  frames of flashes
+    frame_s                 how long a frame is on show
     """
     width = round(IN_WORD_S / STEP_S)
     likely = ndimage.binary_closing(np.pad(speech > LIKELY, width), np.ones(width))[width:-width]
@@ -103,4 +107,5 @@ def edges_of(speech: np.ndarray, flashes_s: np.ndarray, breath_s: float) -> Edge
     sure = np.maximum.reduceat(speech, firsts) > SURE if len(firsts) else np.zeros(0, bool)
     starts_s, ends_s = firsts * STEP_S, stops * STEP_S - TAIL_S
     spoken = sure & (ends_s - starts_s >= BLIP_S)
-    return Edges(starts_s[spoken], ends_s[spoken], speech, np.sort(flashes_s), breath_s)
+    reach_s = max(FLASH_REACH_S, FLASH_REACH_FRAMES * frame_s)
+    return Edges(starts_s[spoken], ends_s[spoken], speech, np.sort(flashes_s), breath_s, reach_s)

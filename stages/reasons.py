@@ -9,8 +9,14 @@ GOOD_IN_SUM = "good in the sum of its parts"
 WORDS = {"motion": "much motion", "loudness_lufs": "loud"}
 
 
-def explain(clips: list[dict], chosen: set[int], like: dict[int, int] | None = None) -> None:
-    """Sets `chosen`, `rank` (1 is the best) and `why` on every clip; `like`: clips that look like others."""
+def explain(
+    clips: list[dict], chosen: set[int], like: dict[int, int] | None = None, short: bool = False
+) -> None:
+    """Sets `chosen`, `rank` (1 is the best) and `why` on every clip.
+
+    like   clips that look like others
+    short  whether the reel is shorter than asked for
+    """
     order = np.argsort([-clip["score"] for clip in clips], kind="stable")
     for place, k in enumerate(order):
         clips[k] |= {"rank": place + 1, "chosen": clips[k]["clip"] in chosen}
@@ -20,11 +26,11 @@ def explain(clips: list[dict], chosen: set[int], like: dict[int, int] | None = N
     }
     best = {clips[k]["shot"]: clips[k]["rank"] for k in order[::-1] if clips[k]["chosen"]}
     last = max(best.values(), default=0)
-    for k, clip in enumerate(clips):
+    for clip, found in zip(clips, strengths(parts), strict=True):
         if clip["luma"] < BLACK_LUMA:
             clip["why"] = "black picture"
             continue
-        reasons = strengths(parts, k) or ([GOOD_IN_SUM] if clip["chosen"] else [])
+        reasons = found or ([GOOD_IN_SUM] if clip["chosen"] else [])
         clip["why"] = f"ranked {clip['rank']} of {len(clips)}" + (
             f": {', '.join(reasons)}" if reasons else ""
         )
@@ -33,6 +39,7 @@ def explain(clips: list[dict], chosen: set[int], like: dict[int, int] | None = N
         twin = (like or {}).get(clip["clip"])
         if twin in chosen:
             clip["why"] += f"; like clip {twin}, which is in the reel"
+            clip["why"] += ": it is rather shorter than asked for" if short else ""
         elif clip["rank"] > last:
             clip["why"] += "; better ones fill the reel"
         elif best.get(clip["shot"], clip["rank"]) < clip["rank"]:
@@ -41,18 +48,19 @@ def explain(clips: list[dict], chosen: set[int], like: dict[int, int] | None = N
             clip["why"] += "; others fit the length better"
 
 
-def strengths(parts: dict[str, np.ndarray], k: int) -> list[str]:
-    """In which parts [K] clip k is among the highest quarter of its video, in words."""
-    found = []
+def strengths(parts: dict[str, np.ndarray]) -> list[list[str]]:
+    """By clip, in which parts [K] it is among the highest quarter of its video, in words."""
+    found: list[list[str]] = [[] for _ in parts["novelty"]]
+    # Without a trained scorer the importance is the novelty, and nothing was learned.
+    learned = not np.array_equal(parts["importance"], parts["novelty"])
     for part, values in parts.items():
-        known = values[np.isfinite(values)]
-        if not len(known) or not values[k] > np.quantile(known, 0.75):
+        known = np.sort(values[np.isfinite(values)])
+        if not len(known) or (part == "importance" and not learned):
             continue
-        if part == "importance":
-            # Without a trained scorer the importance is the novelty, and nothing was learned.
-            if not np.array_equal(values, parts["novelty"]):
-                top = np.ceil(100 * np.mean(known >= values[k]))
-                found.append(f"learned importance {values[k]:.2f} (top {top:.0f} %)")
-        else:
-            found.append(WORDS.get(part, f"novel {values[k]:.2f}"))
+        tops = np.ceil(100 * (len(known) - np.searchsorted(known, values)) / len(known))
+        for k in np.flatnonzero(values > np.quantile(known, 0.75)):
+            if part == "importance":
+                found[k].append(f"learned importance {values[k]:.2f} (top {tops[k]:.0f} %)")
+            else:
+                found[k].append(WORDS.get(part, f"novel {values[k]:.2f}"))
     return found

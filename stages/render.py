@@ -38,7 +38,7 @@ from stages.picture import BT709, HDR, Look, colours_of, from_rgb, to_rgb
 from stages.pulses import AccentSettings, ShowsEffects, accents, pulsed
 from stages.reframe import Framing, parts_of, reel_size
 from stages.settings import Settings
-from stages.splice import Copied, Copier, SpliceWriter, segments, unlike
+from stages.splice import NO_RUN, Copied, Copier, SpliceWriter, segments, unlike
 from stages.stills import Stills
 from stages.survey import GRADE_AT, survey
 from stages.timeline import Slot, lay_out, output_rate
@@ -168,6 +168,17 @@ class _Reel:
 
     def render(self) -> dict[str, Any]:
         files = self._prepare()
+        self.form = Form(
+            width=self.look.width,
+            height=self.look.height,
+            fps=self.fps,
+            encoder=self.encoder,
+            crf=self.settings.crf,
+            preset=self.settings.preset,
+            primaries=self.primaries,
+            transfer=self.transfer,
+        )
+        self.copier = self._copier()
         reel, poster = self.folder / "reel.mp4", self.folder / "poster.jpg"
         stills = Stills(self.slots, self.fps)
         level = self._write(reel, self.slots, _Poster(self.best.clip, poster), stills)
@@ -257,20 +268,11 @@ class _Reel:
     ) -> Level | None:
         """One file from slots that begin at 0; the level of its sound."""
         sound, level = self._sound(slots)
-        form = Form(
-            width=self.look.width,
-            height=self.look.height,
-            fps=self.fps,
-            encoder=self.encoder,
-            crf=self.settings.crf,
-            preset=self.settings.preset,
-            primaries=self.primaries,
-            transfer=self.transfer,
-        )
-        copier = self._copier(form)
-        marks = chapters(slots, self.fps)
+        marks, copier = chapters(slots, self.fps), self.copier
         writer = (
-            SpliceWriter(path, form, marks, sound, copier) if copier else ReelWriter(path, form, marks, sound)
+            SpliceWriter(path, self.form, marks, sound, copier)
+            if copier
+            else ReelWriter(path, self.form, marks, sound)
         )
         firsts = {slot.first for slot in slots}
         watched = _Watched(slots, poster, stills)
@@ -288,20 +290,26 @@ class _Reel:
             writer.close()
         finally:
             writer.abandon()
-        self.copied = writer.copied if stills else self.copied
+        if stills:
+            self.copied = writer.copied
+            if copier and not self.copied:
+                self.not_copied = NO_RUN
         check(path, slots[-1].end, self.fps, sound is not None)
         if sound:
             sound.unlink()
         return level
 
-    def _copier(self, form: Form) -> Copier | None:
+    def _copier(self) -> Copier | None:
         """Of what may be copied; None, and `not_copied` says why, where nothing may."""
         if not self.settings.copy_video:
             return None
-        self.not_copied = unlike(self.row["probe"], self.colours, self.look, form, bool(self.cubes)) or None
+        facts, graded = self.row["probe"], bool(self.cubes)
+        self.not_copied = unlike(facts, self.colours, self.look, self.form, graded) or None
         if self.not_copied:
             return None
-        return Copier(self.row["uri"], self.fps, self.limits, self.row.get("etag") or "")
+        copier = Copier(self.row["uri"], self.fps, self.limits, self.row.get("etag") or "")
+        self.not_copied = copier.refused or None
+        return None if self.not_copied else copier
 
     def _sound(self, slots: Sequence[Slot]) -> tuple[Path | None, Level | None]:
         if not self.row["probe"]["audio_codec"]:

@@ -1,8 +1,8 @@
 """Shot boundaries with PySceneDetect's detectors, fed frame by frame, and the flashes among them.
 
-A detector takes a camera flash for two cuts. What is the same picture again after 1 to 3 frames has not
-been cut: flashes, strobe light and dropped pictures are left out. Where the brightness jumped, the frames are
-noted as flashes, so that no clip begins or ends on one.
+A detector takes a camera flash for two cuts. What is the same picture again after FLASH_S, or after a single
+frame of whatever length, has not been cut: flashes, strobe light and dropped pictures are left out. Where the
+brightness jumped, the frames are noted as flashes, so that no clip begins or ends on one.
 
 A detector judges a frame against a window before and after it; the first OWN_FROM frames after a seek
 have no window before them and are left to whoever reads what comes before.
@@ -18,9 +18,11 @@ from scenedetect import AdaptiveDetector, ContentDetector, HashDetector, Histogr
 from scenedetect.common import FrameTimecode, Timecode
 
 WINDOW = 2
-FLASH_FRAMES = 3
-# One frame has no difference to the frame before; then as many as are looked back on.
-OWN_FROM = max(WINDOW, FLASH_FRAMES) + 1
+# Three frames at 24 a second, and not four at 30.
+FLASH_S = 0.13
+# One frame has no difference to the frame before; then as many as a flash of FLASH_S takes at up to 85
+# frames/s, and one of 40 ms at up to 250.
+OWN_FROM = 12
 # The picture is back if it differs from the one before by less than this share of the jump.
 SAME_SHARE = 0.5
 # Of the mean brightness: what lamps, sparks and hands before the lens do is less.
@@ -48,14 +50,18 @@ class _Frame:
 class ShotFinder:
     """Collects `cuts_s`: the time of the first frame of each new shot, and `flashes_s`: of each lit frame."""
 
-    look_ahead = max(WINDOW, FLASH_FRAMES)
-
     def __init__(self, detector: str):
         self._detector = _DETECTORS[detector]()
-        self._recent: deque[_Frame] = deque(maxlen=2 * self.look_ahead + 2)
+        self._recent: deque[_Frame] = deque()
         self._waiting = 0  # frames at the end that are not decided yet
         self.cuts_s: list[float] = []
         self.flashes_s: list[float] = []
+
+    @property
+    def look_ahead(self) -> int:
+        """How many frames after one have to be known to judge it, spaced as the latest ones are."""
+        since_s = self._recent[-1].seconds - FLASH_S if self._recent else 0.0
+        return max(WINDOW, sum(frame.seconds >= since_s for frame in self._recent)) + 1
 
     def add(self, picture: np.ndarray, frame: av.VideoFrame, seconds: float, judge: bool) -> None:
         """picture uint8 [h, w, 3] BGR; a cut on a frame that is not to be judged is left out."""
@@ -66,7 +72,7 @@ class ShotFinder:
         for cut in self._detector.process_frame(timecode, picture):
             for one in self._recent:
                 one.cut |= one.pts == cut.pts
-        if self._waiting > self.look_ahead:
+        while self._waiting > WINDOW + 1 and seconds - self._recent[-self._waiting].seconds > FLASH_S:
             self._decide()
 
     def flush(self) -> None:
@@ -75,44 +81,58 @@ class ShotFinder:
             self._decide()
 
     def _decide(self) -> None:
-        frames, at = list(self._recent), len(self._recent) - self._waiting
-        self._waiting -= 1
+        frames, at = self._recent, len(self._recent) - self._waiting
         one = frames[at]
+        # Of what is past, a flash that ends here and the frame before it.
+        while at > 2 and one.seconds - frames[1].seconds > FLASH_S:
+            frames.popleft()
+            at -= 1
+        self._waiting -= 1
         if not one.judge:
             return
-        if one.cut and not goes_on([frame.coarse for frame in frames], at):
+        seconds = np.array([frame.seconds for frame in frames])
+        if one.cut and not goes_on([frame.coarse for frame in frames], seconds, at):
             self.cuts_s.append(one.seconds)
-        if is_flash(np.array([frame.luma for frame in frames]), at):
+        if is_flash(np.array([frame.luma for frame in frames]), seconds, at):
             self.flashes_s.append(one.seconds)
 
 
-def goes_on(pictures: list[np.ndarray], at: int) -> bool:
-    """Whether the picture before a jump at `at` is back within FLASH_FRAMES, or was there so long before it.
+def goes_on(pictures: list[np.ndarray], seconds: np.ndarray, at: int) -> bool:
+    """Whether the picture before a jump at `at` is back within FLASH_S, or was there so long before it.
 
     pictures   f32 [h, w, 3] each, in order
+    seconds    [N] when each comes on show
     """
-    jump = _apart(pictures[at - 1], pictures[at]) if at else 0.0
-    pairs = [(at - 1, at + length) for length in range(1, FLASH_FRAMES + 1)]
-    pairs += [(at - 1 - length, at) for length in range(1, FLASH_FRAMES + 1)]
-    inside = [(a, b) for a, b in pairs if a >= 0 and b < len(pictures)]
-    return any(_apart(pictures[a], pictures[b]) < SAME_SHARE * jump for a, b in inside)
+    if not at:
+        return False
+    jump = _apart(pictures[at - 1], pictures[at])
+    later = [(at - 1, b) for b in range(at + 1, len(pictures)) if brief(seconds, at, b)]
+    earlier = [(a - 1, at) for a in range(1, at) if brief(seconds, a, at)]
+    return any(_apart(pictures[a], pictures[b]) < SAME_SHARE * jump for a, b in later + earlier)
 
 
-def is_flash(luma: np.ndarray, at: int) -> bool:
-    """Whether frame `at` belongs to 1 to 3 frames that are brighter, or darker, than those around them.
+def brief(seconds: np.ndarray, first: int, end: int) -> bool:
+    """Whether frames `first` up to `end` are on show no longer than a flash; a single one always is."""
+    return bool(end == first + 1 or seconds[end] - seconds[first] <= FLASH_S)
 
-    luma   [N] mean brightness of consecutive frames, 0..1
+
+def is_flash(luma: np.ndarray, seconds: np.ndarray, at: int) -> bool:
+    """Whether frame `at` belongs to a short run that is brighter, or darker, than the frames around it.
+
+    luma      [N] mean brightness of consecutive frames, 0..1
+    seconds   [N] when each comes on show
     """
     if np.ptp(luma) <= FLASH_LUMA:
         return False
-    for length in range(1, FLASH_FRAMES + 1):
-        for first in range(at - length + 1, at + 1):
-            if first < 1 or first + length >= len(luma):
-                continue
-            around = luma[[first - 1, first + length]]
-            inside = luma[first : first + length]
-            if inside.min() - around.max() > FLASH_LUMA or around.min() - inside.max() > FLASH_LUMA:
-                return True
+    # From each first frame of the run up to `at`, and from there to before each end: what all of it exceeds.
+    firsts, ends = np.arange(1, at + 1)[:, None], np.arange(at + 1, len(luma))
+    short = (ends == firsts + 1) | (seconds[ends] - seconds[firsts] <= FLASH_S)
+    for light in (luma, -luma):
+        before = np.minimum.accumulate(light[at:0:-1])[::-1, None]
+        after = np.minimum.accumulate(light[at:-1])
+        around = np.maximum(light[firsts - 1], light[ends])
+        if (short & (np.minimum(before, after) - around > FLASH_LUMA)).any():
+            return True
     return False
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.pauses import BREATHLESS, IN_SENTENCE, Edges
+from stages.pauses import NO_PAUSE, Edges
 from stages.reasons import BLACK_LUMA
 
 # Of a clip, the most that a transition at either end takes: less than half of it is under effects.
@@ -94,7 +94,7 @@ def cut_well(start_s: float, end_s: float, min_s: float, edges: Edges) -> float:
     room_s = max(0.0, min(end_s - start_s - min_s, REACH_S))
     moves_s = np.arange(0.0, room_s + 1e-9, SETTLE_S)
     costs = edges.entering(start_s + moves_s).min(), edges.leaving(end_s - moves_s).min()
-    return 1.0 - BROKEN * sum(cost for cost in costs if cost > IN_SENTENCE + BREATHLESS)
+    return 1.0 - BROKEN * sum(cost for cost in costs if cost > NO_PAUSE)
 
 
 def lit(times: np.ndarray, luma: np.ndarray, start_s: float, end_s: float, least_s: float) -> tuple:

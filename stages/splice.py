@@ -29,7 +29,9 @@ MIN_COPY_S = 0.5
 REORDER = 16
 IDR, SPS, PPS, DELIMITER = 5, 7, 8, 9
 START_CODE = b"\x00\x00\x00\x01"
+PARAMETER_SETS = 32  # that a stream may hold, by their numbers
 ON_GRID = 0.1  # of a frame
+NO_RUN = f"no clip holds {MIN_COPY_S:g} s of whole pictures from an IDR picture on, clear of effects"
 
 
 @dataclass(frozen=True)
@@ -120,18 +122,26 @@ class Copier:
             extradata = source.video.codec_context.extradata or b""
         self.sets, self.length_bytes = parameter_sets(extradata) if extradata else ([], 0)
 
+        # A number that no parameter set of the source has.
+        self.free = min(set(range(PARAMETER_SETS)) - numbers_of(self.sets), default=None)
+
     @property
     def header(self) -> bytes:
         return b"".join(START_CODE + unit for unit in self.sets)
 
-    def free_number(self) -> int:
-        """One that no parameter set of the source has."""
-        return min(set(range(32)) - numbers_of(self.sets))
+    @property
+    def refused(self) -> str:
+        """Why nothing of this source can be copied; "" if something may be."""
+        if not self.sets:
+            return "its header holds no parameter sets"
+        if self.free is None:
+            return (
+                f"its parameter sets take all {PARAMETER_SETS} numbers, and none is left for what is encoded"
+            )
+        return ""
 
     def find(self, slot: Slot, low: int, high: int) -> Copied | None:
         """The run of frames from `low` up to `high` of a clip that may be copied, if there is one."""
-        if not self.sets:
-            return None
         for step_s in STEPS_BACK_S[:2]:
             with open_source(self.uri, self.limits, self.etag) as source:
                 begin_s = slot.start_s + float(low / self.fps) - step_s
@@ -168,9 +178,13 @@ class Copier:
         return run[:whole]
 
     def _pictures(self, source: Source, slot: Slot) -> Iterator[Coded | None]:
-        """The pictures in coding order; None where one is not what it would have to be."""
+        """The pictures in coding order; None where one is not what it would have to be, or is not shown."""
+        begun = False
         for packet in source.packets(source.video):
-            if packet.pts is None or not packet.size:
+            if packet.is_discard and not begun:
+                continue  # what an edit list only decodes, for the pictures after it
+            begun = True
+            if packet.pts is None or not packet.size or packet.is_discard:
                 yield None
                 continue
             place = (source.seconds(packet) - slot.start_s) * float(self.fps)
@@ -229,14 +243,16 @@ class SpliceWriter(ReelWriter):
     def __init__(
         self, path: Path, form: Form, chapters: Sequence[Chapter], audio: Path | None, copier: Copier
     ):
-        self.form = replace(form, parameter_sets=copier.free_number())
-        super().__init__(path, self.form, chapters, audio)
         self._header = copier.header
+        self._written = 0
+        self._encoder: av.VideoCodecContext | None = None
+        super().__init__(path, replace(form, parameter_sets=copier.free), chapters, audio)
+
+    def _begin(self, chapters: Sequence[Chapter]) -> None:
+        super()._begin(chapters)
         context = self._video.codec_context
         context.open()
         context.extradata = self._header + context.extradata
-        self._written = 0
-        self._encoder: av.VideoCodecContext | None = None
 
     def add(self, frame: av.VideoFrame, key: bool = False) -> None:
         if self._encoder is None:

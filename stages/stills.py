@@ -1,6 +1,7 @@
 """Pictures of a reel, made from the finished frames as they go by: a storyboard, and previews for players.
 
-storyboard.jpg   a picture of every clip with its times and what joins it to the one before
+storyboard.jpg   a picture of every clip with its times and what joins it to the one before; of more than 200
+                 clips, of as many of them from the first to the last
 thumbnails.vtt   a WebVTT track of previews, in thumbnails.jpg: `thumbnails.jpg#xywh=x,y,width,height`
 """
 
@@ -18,6 +19,8 @@ from stages.timeline import Slot
 STORYBOARD, PREVIEWS, TRACK = "storyboard.jpg", "thumbnails.jpg", "thumbnails.vtt"
 PREVIEW_PX, PREVIEW_EVERY_S, MAX_PREVIEWS, PREVIEWS_A_ROW = 160, 1.0, 100, 10
 PICTURE_PX, SHEET_PX, MARGIN_PX, CAPTION_PX, TEXT_PX = 320, 1360, 16, 44, 15
+# A JPEG ends at 65,500 px, and a sheet is made in memory: of square pictures this one takes 78 MB.
+MAX_PICTURES = 200
 QUALITY = 88
 PAPER, INK, FAINT = (22, 24, 28), (236, 238, 241), (150, 156, 166)
 
@@ -29,10 +32,10 @@ class Stills:
         self.slots, self.fps, self.end = slots, fps, slots[-1].end
         # The middle of what a clip has for itself: no transition lies over it.
         after = [slot.overlap for slot in slots[1:]] + [0]
-        self.middles = [
-            slot.first + (slot.overlap + slot.count - next_overlap) // 2
-            for slot, next_overlap in zip(slots, after, strict=True)
-        ]
+        self.middles = {
+            slots[n].first + (slots[n].overlap + slots[n].count - after[n]) // 2: n
+            for n in np.linspace(0, len(slots) - 1, min(len(slots), MAX_PICTURES)).round().astype(int)
+        }
         step = max(round(PREVIEW_EVERY_S * fps), -(-self.end // MAX_PREVIEWS))
         self.previews = range(0, self.end, step)
         # A preview stands for a whole step: its middle shows more of it than where it begins.
@@ -55,7 +58,7 @@ class Stills:
         """The files by their names, when all frames have been seen."""
         files = {name: folder / name for name in (STORYBOARD, PREVIEWS, TRACK)}
         pictures = [self._pictures[middle] for middle in self.middles]
-        texts = [captions(number, slot, self.fps) for number, slot in enumerate(self.slots)]
+        texts = [captions(number, self.slots[number], self.fps) for number in self.middles.values()]
         storyboard(pictures, texts).save(files[STORYBOARD], quality=QUALITY)
         sprite([self._small[first] for first in self.previews]).save(files[PREVIEWS], quality=QUALITY)
         starts = [float(first / self.fps) for first in [*self.previews, self.end]]

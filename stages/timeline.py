@@ -30,6 +30,7 @@ class Slot:
     overlap: int  # frames shared with the slot before
     effect: str  # what joins it to the slot before; "cut" if nothing does
     sound_lead_s: float = 0.0  # of its sound before its picture; below 0, the sound of the slot before trails
+    video_id: str | None = None  # of its source, in a reel over many videos
 
     @property
     def end(self) -> int:
@@ -66,6 +67,7 @@ def lay_out(edits: Sequence[dict[str, Any]], fps: Fraction) -> list[Slot]:
             effect=edit["transition"],
             # Edit lists of an older version have none.
             sound_lead_s=edit.get("sound_lead_s") or 0.0,
+            video_id=edit.get("video_id"),
         )
         for edit, first, end, overlap in zip(edits, firsts, ends, overlaps, strict=True)
     ]

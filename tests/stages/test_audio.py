@@ -102,6 +102,14 @@ def test_sound_that_goes_on_over_a_cut_does_not_swell(tmp_path):
     assert peaks == pytest.approx(np.full(len(peaks), 0.2), abs=0.01)
 
 
+def test_sound_of_another_video_is_crossfaded_whatever_its_times_say():
+    slots = [replace(slot(0.4, 0, 30), video_id="a"), replace(slot(1.6, 30, 30), video_id="b")]
+    same = [replace(one, video_id="a") for one in slots]
+    for kind, linear in ((slots, False), (same, True)):
+        first, second = pieces(kind, FPS, 0.1)
+        assert [first.fade_out.linear, second.fade_in.linear] == [linear, linear]
+
+
 def test_sound_is_brought_to_its_level_and_stays_there_after_coding(tmp_path):
     rng = np.random.default_rng(0)
     speechlike = 0.02 * rng.standard_normal((RATE * 4, 2)) * (np.arange(RATE * 4) // 9600 % 3 > 0)[:, None]

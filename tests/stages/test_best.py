@@ -60,6 +60,14 @@ def test_of_near_duplicates_across_videos_the_best_one_stays() -> None:
     assert min(distance(a, b) for a, b in itertools.combinations(vectors, 2)) >= 0.1
 
 
+def test_many_takes_of_one_scene_leave_room_for_the_others() -> None:
+    scene, others = unlike(1), unlike(3, 5)
+    pool = Pool(ReelSettings(apart=0.1, per_video=3), 60, 1.2)
+    vectors = np.concatenate([scene, scene + 0.01, others[:1], scene - 0.01, others[1:], scene + 0.02])
+    pool.add("a", clips_of([0.9, 0.89, 0.2, 0.88, 0.1, 0.15, 0.87]), vectors)
+    assert chosen(pool) == [("a", 0), ("a", 2), ("a", 5)]
+
+
 def test_dark_clips_are_never_chosen() -> None:
     pool = Pool(FREE, 60, 1.2)
     pool.add("night", clips_of([0.0, 0.0]), unlike(2))

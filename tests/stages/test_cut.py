@@ -7,9 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from stages.cut import Cut, CutSettings, reel_seconds, target_seconds
-from stages.knapsack import choose, discounted
+from stages.knapsack import BLOCK, choose, discounted, likenesses
 from stages.pauses import edges_of
-from stages.reasons import explain
+from stages.reasons import explain, strengths
 from stages.spans import lit, segment, trim
 from tests.stages.test_pauses import spoken
 
@@ -31,6 +31,7 @@ def scored(duration_s: float, cuts_s: list[float], rng: np.random.Generator, lum
         "cuts_s": np.array(sorted(cuts_s)),
         "thumbnails": [b"jpeg"] * count,
         "duration_s": duration_s,
+        "probe": {"fps": 25.0},
         "shard_log": [{"start_s": 0.0}],
     }
 
@@ -88,7 +89,9 @@ def test_reel_is_as_long_as_asked(target: str, transition_s: float) -> None:
     for _ in range(60):
         duration = rng.choice([rng.uniform(0.1, 5), rng.uniform(5, 120), rng.uniform(100, 400)])
         row = scored(duration, list(rng.uniform(0, duration, int(duration / rng.uniform(0.5, 20)))), rng)
-        done = Cut(CutSettings(target=target), ("whip", "spin") if transition_s else (), transition_s)(row)
+        # Where all of a video is asked for, what looks alike would be missing.
+        settings = CutSettings(target=target, apart=0.0)
+        done = Cut(settings, ("whip", "spin") if transition_s else (), transition_s)(row)
         assert reel_seconds(done["edits"]) == pytest.approx(done["target_s"], abs=0.1)
         assert done["target_s"] <= duration
         for edit, after in itertools.pairwise(done["edits"]):
@@ -134,6 +137,22 @@ def test_cuts_in_the_middle_of_a_sentence_are_moved_off_the_words() -> None:
         words += in_words(row, done["edits"])
         deaf_words += in_words(row, Cut(CutSettings(target="20s", speech="off"), (), 0.0)(row)["edits"])
     assert words < 0.15 * deaf_words
+
+
+def test_in_a_film_full_of_talk_three_of_four_cuts_are_off_the_words() -> None:
+    """Short shots, short pauses: an end can move to a pause only if other clips make up for it."""
+    words = ends = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        lengths, pauses = rng.uniform(0.6, 4.5, 200), rng.uniform(0.2, 0.7, 200)
+        starts = np.cumsum(lengths + pauses) - lengths
+        row = scored(400.0, list(np.cumsum(rng.uniform(3, 7, 80))), rng)
+        row["speech"] = spoken(*zip(starts, starts + lengths, strict=True), seconds=400.0)
+        edits = Cut(CutSettings(target="60s"), (), 0.0)(row)["edits"]
+        assert reel_seconds(edits) == pytest.approx(60.0, abs=0.02)
+        words += in_words(row, edits)
+        ends += 2 * len(edits)
+    assert words < 0.25 * ends
 
 
 def test_sentences_are_kept_whole() -> None:
@@ -191,6 +210,22 @@ def test_no_clip_begins_or_ends_on_a_flash() -> None:
         assert reel_seconds(edits) == pytest.approx(15.0, abs=0.02)
 
 
+@pytest.mark.parametrize("fps", [10.0, 12.5])
+def test_slow_frames_of_a_flash_are_shown_at_neither_end(fps: float) -> None:
+    """A lit frame is on show until the next one: a clip that ends within it ends on it."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        row = scored(60.0, [12.0, 31.0], rng) | {"probe": {"fps": fps}}
+        bare = Cut(CutSettings(target="15s"), (), 0.0)(row)["edits"]
+        ends = np.array([edit[name] for edit in bare for name in ("source_start_s", "source_end_s")])
+        lit = np.unique(np.floor((ends - 1e-6) * fps).clip(0) / fps)
+        edits = Cut(CutSettings(target="15s"), (), 0.0)(row | {"flashes_s": lit})["edits"]
+        starts, ends = (np.array([e[name] for e in edits]) for name in ("source_start_s", "source_end_s"))
+        seams = np.abs(starts[1:] - ends[:-1]) < 1e-6
+        shown = [*starts[~np.append(False, seams)], *(ends[~np.append(seams, False)] - 1e-6)]
+        assert not np.isin(np.floor(np.array(shown) * fps + 1e-7) / fps, lit).any()
+
+
 def test_rows_of_an_older_version_are_cut_as_before() -> None:
     row = scored(100.0, [20.0, 50.0], np.random.default_rng(4))
     plain = Cut(CutSettings(target="20s"), (), 0.0)(row)["edits"]
@@ -239,6 +274,58 @@ def test_what_looks_like_a_clip_of_the_reel_stays_out_and_says_so() -> None:
     assert twin["why"].endswith("which is in the reel")
     loose = Cut(CutSettings(target="20s", apart=0.0), (), 0.0)(row)
     assert 3 in {clip["shot"] for clip in loose["clips"] if clip["chosen"]}
+
+
+@pytest.mark.parametrize("order", ["chronological", "best_first"])
+@pytest.mark.parametrize("speech", [False, True])
+def test_no_more_clips_than_fill_the_reel(order: str, speech: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as when they come in one by one."""
+    rng = np.random.default_rng(11)
+    rows = []
+    for seconds in rng.uniform(30, 120, 12):
+        row = scored(seconds, list(rng.uniform(0, seconds, int(seconds / rng.uniform(2, 9)))), rng)
+        row["features"] = row["features"][rng.integers(0, 9, len(row["features"]))]
+        rows.append(row | {"speech": spoken(*TALK, seconds=seconds)} if speech else row)
+    cut = Cut(CutSettings(target="40%", order=order, apart=0.2), ("whip",), 0.4)
+    found = [cut(row)["edits"] for row in rows]
+    monkeypatch.setattr("stages.cut.bisect_left", lambda seq, _, key: next(filter(key, seq), len(seq)))
+    assert [cut(row)["edits"] for row in rows] == found
+
+
+def test_the_reel_is_shorter_rather_than_show_the_same_again() -> None:
+    """Two scenes that come back again and again, and one that stays."""
+    row = scored(80.0, [10.0 * k for k in range(1, 8)], np.random.default_rng(6))
+    row["features"] = np.repeat(np.eye(8, dtype=np.float16)[[0, 1, 0, 1, 0, 1, 2, 2]], 20, axis=0)
+    done = Cut(CutSettings(target="50s", max_share=1.0), (), 0.0)(row)
+    shown = sorted({clip["shot"] for clip in done["clips"] if clip["chosen"]})
+    assert len(shown) == 3
+    assert [shot % 2 for shot in shown if shot < 6] in ([0, 1], [1, 0])
+    assert reel_seconds(done["edits"]) == pytest.approx(30.0)
+    whys = [clip["why"] for clip in done["clips"] if not clip["chosen"]]
+    assert all(why.endswith("which is in the reel: it is rather shorter than asked for") for why in whys)
+
+
+def test_likenesses_of_many_clips_are_those_of_clip_by_clip() -> None:
+    rng = np.random.default_rng(12)
+    count = 2 * BLOCK + 100
+    embedding = rng.normal(size=(300, 16))[rng.integers(0, 300, count)] + 0.1 * rng.normal(size=(count, 16))
+    embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
+    score, shot = rng.uniform(size=count).round(2), rng.integers(0, 200, count)
+    like, kept = np.full(count, -1), np.zeros(count, bool)
+    for k in np.argsort(-score, kind="stable"):
+        if like[k] < 0:
+            kept[k] = True
+            near = (1 - embedding @ embedding[k] < 0.01) & (shot != shot[k])
+            like[near & ~kept & (like < 0)] = k
+    assert 100 < (like < 0).sum() < count - 100
+    assert np.array_equal(likenesses(embedding, score, shot, 0.01), like)
+
+
+def test_a_scene_that_never_changes_fills_its_reel() -> None:
+    row = scored(100.0, [], np.random.default_rng(7))
+    row["features"][:] = 1
+    done = Cut(CutSettings(target="40s", apart=0.3), (), 0.0)(row)
+    assert reel_seconds(done["edits"]) == pytest.approx(40.0, abs=0.02)
 
 
 def test_a_lecture_with_one_slide_all_along_still_fills_its_reel() -> None:
@@ -299,6 +386,16 @@ def test_pieces_of_one_take_are_joined_without_an_effect() -> None:
     ]
     assert touching
     assert all(edit["transition"] == "cut" and edit["transition_s"] == 0 for edit in touching)
+
+
+def test_clips_of_two_videos_do_not_go_on_although_their_times_do() -> None:
+    shared = {"score": 0.5, "embedding": np.ones(4) / 2}
+    clips = [
+        shared | {"clip": n, "shot": n, "video_id": video, "start_s": 4.0 * n, "end_s": 4.0 * n + 4.0}
+        for n, video in enumerate("aab")
+    ]
+    edits, _ = Cut(CutSettings(apart=0.0), ("whip",), 0.4).edits(clips, 11.6)
+    assert [edit["transition"] for edit in edits] == ["cut", "cut", "whip"]
 
 
 def test_the_important_part_is_chosen_and_says_why() -> None:
@@ -382,6 +479,23 @@ def test_reasons_name_the_rank_and_what_stands_out() -> None:
     assert clips[5]["why"] == "ranked 3 of 8; others fit the length better"
     assert clips[0]["why"] == "ranked 8 of 8; better ones fill the reel"
     assert clips[4]["why"] == "black picture"
+
+
+def test_what_stands_out_is_the_highest_quarter_of_what_is_known() -> None:
+    rng = np.random.default_rng(13)
+    values = {name: rng.uniform(size=97).round(1) for name in ("importance", "novelty", "motion")}
+    values["loudness_lufs"] = np.where(rng.uniform(size=97) < 0.3, np.nan, rng.uniform(-40, -10, 97))
+    words = ("learned importance", "novel", "much motion", "loud")
+    for k, found in enumerate(strengths(values)):
+        above = [
+            word
+            for word, part in zip(words, values.values(), strict=True)
+            if part[k] > np.quantile(part[np.isfinite(part)], 0.75)
+        ]
+        assert [text.split(" 0.")[0].split(" 1.")[0] for text in found] == above
+        if "learned importance" in above:
+            share = np.mean(values["importance"] >= values["importance"][k])
+            assert f"(top {np.ceil(100 * share):.0f} %)" in found[0]
 
 
 def test_nothing_is_called_learned_where_nothing_was() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import opentimelineio as otio
 import pytest
 
+from pipeline import edl, fcpxml
+from stages.audio import RATE, pieces
 from stages.container import open_source
 from stages.editorial import Media, media_of, timeline, write_timeline
 from stages.frames import Frames
@@ -78,6 +80,29 @@ def test_a_transition_reaches_into_what_both_clips_have_beyond_the_cut(tmp_path)
         shown = track.trimmed_range_of_child(clip)
         assert shown.duration == clip.source_range.duration
         assert clip.available_range().contains(clip.source_range)
+
+
+def test_sound_that_leads_or_trails_is_cut_where_that_of_the_reel_is():
+    slots = [slot(1.0, 50), slot(6.0, 40, first=50, clip=1), slot(18.4, 40, first=90, clip=2)]
+    slots.append(slot(15.0, 30, first=125, overlap=5, effect="whip", clip=3))
+    for number, lead_s in ((1, 0.33), (2, -0.2)):
+        slots[number] = replace(slots[number], sound_lead_s=lead_s)
+    made = build(MEDIA, slots)
+    (sound,) = made.audio_tracks()
+    heard = pieces(slots, Fraction(25), 0.0)
+    for clip, piece in zip(sound.find_clips(), heard, strict=True):
+        # The transition is cut through its middle here, and is whole in what is heard.
+        head, tail = piece.fade_in.samples * 2 // 5, piece.fade_out.samples * 3 // 5
+        at, span = sound.range_of_child(clip), clip.source_range
+        assert at.start_time.to_seconds() * RATE == pytest.approx(piece.at + head, abs=0.01)
+        assert span.start_time.to_seconds() == pytest.approx(piece.start_s + head / RATE, abs=1e-6)
+        assert span.duration.to_seconds() * RATE == pytest.approx(piece.count - head - tail, abs=0.01)
+        assert clip.available_range().contains(span)
+    pictures = [clip.source_range.start_time.value for clip in made.video_tracks()[0].find_clips()]
+    assert pictures == [25, 150, 460, 377]
+    plain = build(MEDIA, [replace(one, sound_lead_s=0.0) for one in slots])
+    assert edl.write(made) == edl.write(plain)
+    assert fcpxml.write(made) == fcpxml.write(plain)
 
 
 def test_times_between_frames_are_those_that_the_cutter_takes():

@@ -63,6 +63,11 @@ def test_flashes_are_worse_than_words() -> None:
     assert costs == pytest.approx([0, 2, 2, 2, 0])
 
 
+def test_a_slow_frame_of_a_flash_is_kept_off_for_as_long_as_it_is_on_show() -> None:
+    edges = edges_of(NOTHING, np.array([4.0]), 0.1, frame_s=0.1)
+    assert edges.leaving(np.array([3.8, 4.02, 4.1, 4.14, 4.2])) == pytest.approx([0, 2, 2, 2, 0])
+
+
 def test_nothing_known_costs_nothing() -> None:
     times = np.linspace(0, 100, 50)
     for edges in (Edges(), edges_of(NOTHING, NOTHING, 0.1), edges_of(spoken(seconds=5), NOTHING, 0.1)):

@@ -17,18 +17,20 @@ DETECTORS = ("adaptive", "content", "hash", "histogram")
 LOOKS = texture(3, *SIZE), texture(4, *SIZE)
 
 
-def found(detector: str, lit: set[int], light: str, cut: int = 90) -> tuple[list[int], list[int]]:
-    """Frames of cuts and of flashes in 120 frames of a moving camera."""
+def found(
+    detector: str, lit: set[int], light: str, cut: int = 90, fps: float = 25, kept: set[int] | None = None
+) -> tuple[list[int], list[int]]:
+    """Frames of cuts and of flashes in 120 frames of a moving camera, of which some may be left out."""
     finder = ShotFinder(detector)
-    for n in range(120):
-        picture = draw(LOOKS[n >= cut], SIZE, n / 25 * 0.2).astype(np.float32)
+    for n in range(120) if kept is None else sorted(kept):
+        picture = draw(LOOKS[n >= cut], SIZE, n / fps * 0.2).astype(np.float32)
         if n in lit:
             picture = picture * 2.5 if light == "bright" else np.full_like(picture, 250)
         frame = av.VideoFrame(*SIZE, "bgr24")
-        frame.pts, frame.time_base = n, Fraction(1, 25)
-        finder.add(np.clip(picture, 0, 255).astype(np.uint8), frame, n / 25, judge=True)
+        frame.pts, frame.time_base = n, Fraction(1) / Fraction(fps)
+        finder.add(np.clip(picture, 0, 255).astype(np.uint8), frame, n / fps, judge=True)
     finder.flush()
-    return [round(at * 25) for at in finder.cuts_s], [round(at * 25) for at in finder.flashes_s]
+    return [round(at * fps) for at in finder.cuts_s], [round(at * fps) for at in finder.flashes_s]
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
@@ -37,6 +39,32 @@ def found(detector: str, lit: set[int], light: str, cut: int = 90) -> tuple[list
 def test_a_flash_is_no_cut(detector: str, light: str, length: int) -> None:
     lit = set(range(40, 40 + length))
     assert found(detector, lit, light) == ([90], sorted(lit))
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("fps", [10, 12.5, 24, 30, 60, 100, 120, 240])
+def test_a_flash_is_no_cut_at_any_rate(detector: str, fps: float) -> None:
+    for length in {max(1, round(0.04 * fps)), max(1, int(0.125 * fps + 1e-6))}:
+        lit = set(range(40, 40 + length))
+        assert found(detector, lit, "white", fps=fps) == ([90], sorted(lit))
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_a_flash_among_unevenly_spaced_frames_is_no_cut(detector: str) -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(5):
+        kept = {n for n in range(120) if rng.uniform() < 0.5} | {38, 42, 88, 90}
+        lit = {40, 41, 42, 43, 44} & kept
+        assert found(detector, lit, "white", fps=60, kept=kept) == ([90], sorted(lit))
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_a_shot_that_is_longer_than_a_flash_is_a_shot(detector: str) -> None:
+    for fps in (25, 60):
+        lit = set(range(40, 40 + round(0.2 * fps)))
+        cuts, flashes = found(detector, lit, "white", fps=fps)
+        assert cuts == [40, max(lit) + 1, 90]
+        assert not flashes
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
@@ -58,7 +86,7 @@ def test_a_cut_in_the_light_of_a_flash_is_a_cut(detector: str) -> None:
 
 def test_light_that_stays_is_no_flash() -> None:
     for luma in ([0.2] * 5 + [0.8] * 5, np.linspace(0.1, 0.9, 10), [0.4, 0.45] * 5, [0.2] + [0.8] * 9):
-        assert not any(is_flash(np.array(luma), at) for at in range(10))
+        assert not any(is_flash(np.array(luma), np.arange(10) / 25, at) for at in range(10))
 
 
 def test_flashes_at_the_seam_of_shards_are_found_once_and_are_no_cuts(tmp_path: Path) -> None:

@@ -1,17 +1,29 @@
 """Smart rendering: what is copied is the source's bit for bit, and no decoder stumbles at a seam."""
 
+import struct
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
 from stages.container import LimitSettings, open_source
-from stages.encode import Form
+from stages.encode import Form, ReelWriter
 from stages.picture import BT470BG, BT709, LIMITED, PQ, Colours, Look
 from stages.render import Render, RenderSettings
-from stages.splice import Copier, exp_golomb, numbers_of, parameter_sets, units, unlike
-from stages.timeline import lay_out
+from stages.splice import (
+    NO_RUN,
+    SPS,
+    Copier,
+    SpliceWriter,
+    exp_golomb,
+    numbers_of,
+    parameter_sets,
+    units,
+    unlike,
+)
+from stages.timeline import Slot, lay_out
 from tests.exactness import edits_of, measure, row_of
 from tests.media import make_video, read_counter, read_pictures
 from tests.stages.test_render import Redden, render
@@ -147,6 +159,55 @@ def test_a_stream_that_changes_on_the_way_is_copied_up_to_there(tmp_path):
     (slot,) = lay_out([edit | {"transition": "cut", "transition_s": 0.0}], Fraction(25))
     assert 90 <= copier.find(slot, 0, 200).end <= 100
     assert copier.find(slot, 105, 200) is None
+
+
+def test_what_an_edit_list_leaves_out_is_not_copied(tmp_path):
+    path = make_video(
+        tmp_path / "a.mp4", seconds=4, gop=20, audio=None, options={"x264-params": f"{HD}:bframes=3"}
+    ).path
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst") + 12  # past version and count
+    data[at : at + 4] = struct.pack(">I", struct.unpack(">I", data[at : at + 4])[0] // 2)
+    path.write_bytes(data)
+    copier = Copier(str(path), Fraction(25), LimitSettings(), "")
+    run = copier.find(Slot(0, 0.0, 4.0, 0, 100, 0, "cut"), 0, 100)
+    assert 40 < run.end <= 50
+
+
+def test_a_source_that_holds_nothing_to_copy_says_so(tmp_path, monkeypatch):
+    options = {"options": {"x264-params": f"{HD}:open-gop=1:bframes=3"}, "gop": 12}
+    settings = COPY.model_copy(update={"clips": True})
+    _, row, _ = spliced(tmp_path, "open.ts", options, [(30, 60)], settings)
+    assert (row["reel"]["copied_s"], row["reel"]["not_copied"]) == (0, NO_RUN)
+    taken = [bytes([SPS, 66, 0, 30, *number]) for number in numbers(32)]
+    for sets, words in (([], "holds no parameter sets"), (taken, "all 32 numbers")):
+        monkeypatch.setattr("stages.splice.parameter_sets", lambda _, sets=sets: (sets, 4))
+        again = tmp_path / words.split()[0]
+        again.mkdir()
+        facts = make_video(again / "b.mp4", seconds=2, audio=None, options={"x264-params": HD})
+        row = render(facts, again / "out", [(3, 40)], settings=COPY)
+        assert row["reel"]["copied_s"] == 0
+        assert words in row["reel"]["not_copied"]
+
+
+def numbers(count):
+    """0 up to count as ue(v) of H.264, in two bytes each."""
+    for number in range(count):
+        bits = f"{number + 1:b}"
+        yield int(("0" * (len(bits) - 1) + bits).ljust(16, "1"), 2).to_bytes(2, "big")
+
+
+@pytest.mark.parametrize("kind", ["encoded", "spliced"])
+def test_a_writer_that_cannot_begin_leaves_nothing_open(tmp_path, kind):
+    facts = make_video(tmp_path / "a.mp4", seconds=1, audio=None, options={"x264-params": HD})
+    form = Form(320, 180, Fraction(25), "libx264", 20, "veryfast")
+    copier = Copier(facts.uri, Fraction(25), LimitSettings(), "")
+    more = (copier,) if kind == "spliced" else ()
+    before = set(Path("/dev/fd").iterdir())
+    with pytest.raises(IndexError) as error:  # its sound is a file that has none
+        (SpliceWriter if more else ReelWriter)(tmp_path / "reel.mp4", form, [], facts.path, *more)
+    assert set(Path("/dev/fd").iterdir()) == before
+    assert error.tb is not None  # which holds what was opened
 
 
 def test_every_reason_not_to_copy_is_said():

@@ -3,10 +3,12 @@
 import re
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
+from stages import stills
 from stages.stills import Stills, captions, stamp, tenths
 from stages.timeline import Slot
 from tests.media import make_video, read_counter, read_pictures
@@ -66,6 +68,22 @@ def test_a_long_reel_has_as_many_previews_as_one_sheet_holds():
     stills = Stills([Slot(0, 0.0, 600.0, 0, 15_000, 0, "cut")], Fraction(25))
     assert len(stills.previews) == 100
     assert len(Stills([Slot(0, 0.0, 0.04, 0, 1, 0, "cut")], Fraction(25)).previews) == 1
+
+
+@pytest.mark.parametrize("size", [(320, 180), (90, 1600)])
+def test_the_storyboard_of_thousands_of_clips_is_a_file_of_two_hundred(size, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(stills, "captions", lambda *given: said.append(given[0]) or captions(*given))
+    slots = [Slot(n, 2.0 * n, 2.0 * n + 1, 25 * n, 25, 0, "cut") for n in range(3000)]
+    seen = Stills(slots, Fraction(25))
+    frame = av.VideoFrame(*size, "yuv420p")
+    for number in range(seen.end):
+        seen.see(number, frame)
+    sheet = Image.open(seen.write(tmp_path)["storyboard.jpg"])
+    assert max(sheet.size) < 65_500
+    assert len(said) == 200
+    assert (said[0], said[-1]) == (0, 2999)
+    assert set(np.diff(said)) == {15, 16}
 
 
 def test_an_upright_reel_has_upright_pictures(tmp_path):
