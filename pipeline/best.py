@@ -135,12 +135,16 @@ def axis_of(output: str, found: list[Candidate], settings: Settings) -> Axis:
     """The clips of many videos on one axis of time, with what the tables know there of words and flashes."""
     axis = Axis((one.video_id, one.clip["start_s"], one.clip["end_s"]) for one in found)
     for piece in tables.stream(output, "videos", ["speech", "flashes_s"], {one.video_id for one in found}):
-        for row in piece.to_pylist():
-            # Older tables know nothing of either.
-            speech = row.get("speech") if settings.cut.speech != "off" else None
-            flashes_s = np.array(row.get("flashes_s") or (), np.float64)
-            axis.note(row["video_id"], np.array(speech or (), np.float32), flashes_s)
+        for row, video_id in enumerate(piece["video_id"].to_pylist()):
+            speech = np.empty(0) if settings.cut.speech == "off" else numbers(piece, "speech", row)
+            axis.note(video_id, speech, numbers(piece, "flashes_s", row))
     return axis
+
+
+def numbers(piece: pa.Table, name: str, row: int) -> np.ndarray:
+    """The list in a cell; empty where an older version had none."""
+    values = piece[name][row].values if name in piece.column_names else None
+    return np.empty(0) if values is None else values.to_numpy(zero_copy_only=False)
 
 
 def in_order(found: list[Candidate], videos: dict[str, Row], order: str) -> list[Candidate]:

@@ -301,7 +301,6 @@ def form_of(edits: Sequence[dict[str, Any]], takes: dict[str, Take]) -> tuple[tu
         length_s = edit["source_end_s"] - edit["source_start_s"]
         seconds[edit["video_id"]] += length_s
         rates[output_rate(takes[edit["video_id"]].source_fps)] += length_s
-
     shown = [takes[video_id] for video_id in seconds]
 
     def like(take: Take) -> list[Take]:

@@ -263,6 +263,17 @@ def test_clips_of_every_video_are_cut_between_its_own_words(tmp_path: Path) -> N
         assert clip["start_s"] - 1e-6 <= edit["source_start_s"] < edit["source_end_s"] <= clip["end_s"] + 1e-6
 
 
+def test_tables_that_know_nothing_of_words_and_flashes_are_cut_as_before(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    rows = [result(f"v{number}") for number in range(6)]
+    for one in rows:
+        one["videos"][0] |= {"speech": None, "flashes_s": None}
+    made = made_up(*rows)
+    made["videos"] = made["videos"].drop_columns("flashes_s")
+    tables.write_part(output, part_of(made), made)
+    assert choice_of(output).seconds == pytest.approx(40, abs=0.1)
+
+
 def test_the_order_of_a_preset_is_that_of_the_reel_unless_it_is_said(tmp_path: Path) -> None:
     output = str(tmp_path)
     made = made_up(*(result(f"v{number}") for number in range(8)))
