@@ -147,7 +147,9 @@ def psnr_db(row: dict[str, Any], reel: Path) -> float:
         fps = file.streams.video[0].average_rate
         shown = file.decode(video=0)
         errors = []
-        edits = row["edits"] if facts["variable_rate"] else on_frames(row["edits"], frames_of(row), fps)
+        edits = row["edits"]
+        if not facts["variable_rate"]:
+            edits = on_frames(edits, [frames_of(row)] * len(edits), fps)
         for slot in lay_out(edits, fps):
             look = Look(facts["width"] // 2 * 2, facts["height"] // 2 * 2, facts["rotation"])
             span = read_span(row["uri"], (slot.start_s, slot.end_s), slot.count, fps, fps)

@@ -82,6 +82,8 @@ def reel(options: Options) -> int:
             wanted = prepare(options)
             done = wanted.is_done()
         say(f"reel {wanted.name!r} over {several(len(wanted.videos), 'video')}")
+        for setting in no_matter(wanted.settings):
+            say(f"{setting} does not apply: a reel over many videos is one file, encoded as a whole")
         if done:
             say("nothing to do: it was made from these results with these settings before")
             return DONE
@@ -200,6 +202,12 @@ def in_short(row: dict[str, Any]) -> str:
         f"{row['duration_s']:.1f} s, {row['width']} x {row['height']}, {row['fps']:.4g} frames/s, {sound}; "
         f"read {size(row['read_bytes'])} of sources of {size(row['source_bytes'])}"
     )
+
+
+def no_matter(settings: Settings) -> list[str]:
+    """Settings of a reel that are on and do nothing here."""
+    render = settings.render
+    return [f"render.{name}" for name in ("copy_video", "clips") if getattr(render, name)]
 
 
 def check_font(path: str) -> None:

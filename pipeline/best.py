@@ -25,16 +25,18 @@ from pipeline.publish import upload
 from pipeline.recut import check_version, facts_of
 from pipeline.rows import FACTS
 from stages import tally
+from stages.axis import Axis
 from stages.best import Candidate, Pool, window
 from stages.container import keeping_blocks
 from stages.failure import Failed
 from stages.medley import Medley, Take, TakesFailed
+from stages.pauses import Edges
 from stages.watchdog import unwatched
 
 COLUMNS = ["clip", "shot", "start_s", "end_s", "score", "thumbnail_s", "embedding"]
 
-# The pool has put its clips in order, and left out what looks alike; words of many videos are not known here.
-IN_ORDER = {"order": "chronological", "apart": 0.0, "sound_lead_s": 0.0}
+# The pool has left out what looks alike, and its clips are put in order before they are cut.
+IN_ORDER = {"order": "chronological", "apart": 0.0}
 
 Row = dict[str, Any]
 
@@ -92,11 +94,20 @@ def choose(output: str, videos: Iterable[Row], settings: Settings, target_s: flo
         raise Failed(f"none of {pool.clips} clips has a score: they are all dark, or there are none")
     cut = make_cut(settings.model_copy(update={"cut": settings.cut.model_copy(update=IN_ORDER)}))
     most_s = cut.most_s(target_s)
-    clips = candidates(found, by_id, most_s, settings.reel.order)
+    axis = axis_of(output, found, settings)
+    edges = axis.edges(settings.cut.breath_s)
+    # As stages/cut.py does it: a sentence is kept whole if it leaves half of the reel to others.
+    longest_s = min(settings.cut.max_clip_s, target_s / 2)
+    order = settings.reel.order or settings.cut.order
+    clips = [
+        clip_of(number, one, axis.shift_s(one.video_id, one.clip["start_s"]), (most_s, longest_s), edges)
+        for number, one in enumerate(in_order(found, by_id, order))
+    ]
+    number_shots(clips)
     whole_s = sum(clip["end_s"] - clip["start_s"] for clip in clips)
-    of = {clip["clip"]: clip["video_id"] for clip in clips}
-    laid_out, _ = cut.edits(clips, min(target_s, whole_s))
-    edits = [edit | {"video_id": of[edit["clip"]]} for edit in laid_out]
+    on_axis = [clip | {name: clip[name] + clip["shift_s"] for name in ("start_s", "end_s")} for clip in clips]
+    laid_out, _ = cut.edits(on_axis, min(target_s, whole_s), edges)
+    edits = [in_source(edit, clips[edit["clip"]]) for edit in laid_out]
     shown = {edit["video_id"] for edit in edits}
     shown_videos = [by_id[video_id] for video_id in sorted(shown)]
     return Choice(edits, clips, shown_videos, target_s, most_s, pool.clips)
@@ -120,35 +131,70 @@ def vectors(column: pa.ChunkedArray) -> np.ndarray:
     return flat.reshape(len(array), -1) if len(array) else np.empty((0, 0), np.float32)
 
 
-def candidates(found: list[Candidate], videos: dict[str, Row], most_s: float, order: str) -> list[Row]:
-    """Clips as stages/cut.py takes them, numbered in the order in which they are to come."""
-    if order == "chronological":
+def axis_of(output: str, found: list[Candidate], settings: Settings) -> Axis:
+    """The clips of many videos on one axis of time, with what the tables know there of words and flashes."""
+    axis = Axis((one.video_id, one.clip["start_s"], one.clip["end_s"]) for one in found)
+    for piece in tables.stream(output, "videos", ["speech", "flashes_s"], {one.video_id for one in found}):
+        for row, video_id in enumerate(piece["video_id"].to_pylist()):
+            speech = np.empty(0) if settings.cut.speech == "off" else numbers(piece, "speech", row)
+            axis.note(video_id, speech, numbers(piece, "flashes_s", row))
+    return axis
 
-        def time(one: Candidate) -> tuple:
-            video = videos[one.video_id]
-            at = video["modified_at"]
-            return at.timestamp() if at else 0.0, video["uri"], one.clip["start_s"]
 
-        found = sorted(found, key=time)
-    shots: dict[tuple[str, int], int] = {}
-    clips = []
-    for number, one in enumerate(found):
-        clip = one.clip
-        start_s, end_s = window(clip["start_s"], clip["end_s"], clip["thumbnail_s"], most_s)
-        clips.append(
-            {
-                "clip": number,
-                "stored": clip["clip"],
-                "video_id": one.video_id,
-                "shot": shots.setdefault((one.video_id, clip["shot"]), len(shots)),
-                "start_s": start_s,
-                "end_s": end_s,
-                "score": one.value,
-                "thumbnail_s": clip["thumbnail_s"] if clip["thumbnail_s"] is not None else start_s,
-                "embedding": one.embedding,
-            }
-        )
-    return clips
+def numbers(piece: pa.Table, name: str, row: int) -> np.ndarray:
+    """The list in a cell; empty where an older version had none."""
+    values = piece[name][row].values if name in piece.column_names else None
+    return np.empty(0) if values is None else values.to_numpy(zero_copy_only=False)
+
+
+def in_order(found: list[Candidate], videos: dict[str, Row], order: str) -> list[Candidate]:
+    """Candidates (from the best on) as they are to come."""
+    if order == "best_first":
+        return found
+
+    def time(one: Candidate) -> tuple:
+        video = videos[one.video_id]
+        at = video["modified_at"]
+        return at.timestamp() if at else 0.0, video["uri"], one.clip["start_s"]
+
+    return sorted(found, key=time)
+
+
+def clip_of(number: int, one: Candidate, shift_s: float, lengths_s: tuple[float, float], edges: Edges) -> Row:
+    """A clip as stages/cut.py takes it, in the time of its source, which is shift_s before that of the edges.
+
+    lengths_s   at most, usually and to end a sentence
+    """
+    clip, best_s = one.clip, one.clip["thumbnail_s"]
+    moved = (
+        None if time_s is None else time_s + shift_s for time_s in (clip["start_s"], clip["end_s"], best_s)
+    )
+    start_s, end_s = (time_s - shift_s for time_s in window(*moved, *lengths_s, edges))
+    return {
+        "clip": number,
+        "stored": clip["clip"],
+        "video_id": one.video_id,
+        "shot": clip["shot"],
+        "start_s": start_s,
+        "end_s": end_s,
+        "shift_s": shift_s,
+        "score": one.value,
+        "thumbnail_s": start_s if best_s is None else best_s,
+        "embedding": one.embedding,
+    }
+
+
+def number_shots(clips: list[Row]) -> None:
+    """Shots of different videos get different numbers."""
+    numbers: dict[tuple[str, int], int] = {}
+    for clip in clips:
+        clip["shot"] = numbers.setdefault((clip["video_id"], clip["shot"]), len(numbers))
+
+
+def in_source(edit: Row, clip: Row) -> Row:
+    """An edit of the axis as one of the video that its clip is of."""
+    times = {name: edit[name] - clip["shift_s"] for name in ("source_start_s", "source_end_s")}
+    return edit | times | {"video_id": clip["video_id"]}
 
 
 def made_from(videos: Iterable[Row]) -> str:
@@ -182,7 +228,7 @@ class Compile:
         uris = {video["video_id"]: video["uri"] for video in choice.videos}
         edits = [
             edit | {"clip": of[edit["clip"]]["stored"], "uri": uris[edit["video_id"]]}
-            for edit in choice.edits
+            for edit in made["edits"]
         ]
         return row | {
             "reel": reel,
@@ -195,19 +241,31 @@ class Compile:
     def takes(self, videos: list[Row]) -> list[Take]:
         """Raises TakesFailed with all that is not what was analysed."""
         only = {video["video_id"] for video in videos}
-        columns = ["video_id", *FACTS.names]
+        columns = list(dict.fromkeys(["video_id", "duration_s", "shard_log", "cuts_s", *FACTS.names]))
         known = tables.read(self.output, "videos", columns, only, self.newest).to_pylist()
-        facts = {video.pop("video_id"): video for video in known}
+        facts = {row["video_id"]: row for row in known}
         takes, refused = [], {}
         for video in videos:
             name = short_name(video["uri"])
             try:
                 check_version(video)
-                probe = facts_of(video | {"facts": facts[video["video_id"]]}, self.limits)
+                row = facts[video["video_id"]]
+                probe = facts_of(video | {"facts": {name: row[name] for name in FACTS.names}}, self.limits)
             except Failed as error:
                 refused[video["video_id"]] = f"{name}: {error}"
                 continue
-            takes.append(Take(video["video_id"], video["uri"], video["etag"] or "", name, probe))
+            takes.append(
+                Take(
+                    video["video_id"],
+                    video["uri"],
+                    video["etag"] or "",
+                    name,
+                    probe,
+                    row["duration_s"],
+                    row["shard_log"] or (),
+                    row["cuts_s"] or (),
+                )
+            )
         if refused:
             raise TakesFailed(refused)
         return takes

@@ -30,7 +30,7 @@ from stages.score import ScoreSettings
 Tree = TypeVar("Tree", bound=base.Settings)
 
 # Raise it when the code changes what comes out for the same settings and weights.
-RESULT_VERSION = 5
+RESULT_VERSION = 6
 
 
 class ConfigError(ValueError):

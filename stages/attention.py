@@ -43,14 +43,9 @@ Interval = tuple[float, float]
 @dataclass(frozen=True)
 class Attention:
     mass: np.ndarray  # [T, N], each moment's adds up to 1, or to 0 where nothing is to be seen
-    faces: list[Interval | None]  # [T]: from the first to the last of the large faces
-    text: list[Interval | None]  # [T]: from the first to the last of the lines
-
-    @property
-    def kept(self) -> list[Interval | None]:
-        """[T]: what must not be cut."""
-        pairs = zip(self.faces, self.text, strict=True)
-        return [hull([one for one in pair if one is not None]) for pair in pairs]
+    # What must not be cut, [T]: from the first to the last of the large faces, and of the lines of text.
+    faces: list[Interval | None]
+    text: list[Interval | None]
 
 
 def joined(parts: Sequence[Attention]) -> Attention:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.stream import Discard
 
 from stages.container import LIBAV_ERRORS, LimitSettings, Source, open_source
 from stages.timeline import Slot
@@ -108,9 +107,7 @@ def assemble(
     """The whole reel's sound as a memory map f32[n, 2] over `scratch`; never more than a clip in memory."""
     reel = fill(scratch, sample_at(slots[-1].end, fps))
     with open_source(uri, limits, etag) as source:
-        for stream in source.container.streams:
-            if stream is not source.audio:
-                stream.discard = Discard.all
+        source.only(source.audio)
         for piece in pieces(slots, fps, crossfade_s):
             mix(reel, piece, read_samples(source, piece.start_s, piece.count))
     return reel

@@ -13,7 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from stages.pauses import Edges
 from stages.settings import Settings
+from stages.spans import DIVIDE_S, MOVED, UNEVEN
 
 TIMES_OVER = 4  # what is held would fill the reel so many times, were all clips of the least length
 SPARE = 2  # beyond those that a video may have: what looks like another video's drops out
@@ -30,7 +32,9 @@ class ReelSettings(Settings):
     apart: float = Field(
         0.1, ge=0, le=2, description="least cosine distance between the embeddings of two clips; 0: off"
     )
-    order: Literal["chronological", "best_first"] = "chronological"
+    order: Literal["chronological", "best_first"] | None = Field(
+        None, description="chronological: as the videos were made; none: as cut.order says"
+    )
     captions: bool = Field(False, description="name of the video and time, at the start of each clip")
     font: str | None = Field(None, description="TrueType file for captions; none: a built-in one, Latin only")
 
@@ -121,10 +125,35 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return 1 - float(a @ b) if a.shape == b.shape else 2.0
 
 
-def window(start_s: float, end_s: float, best_s: float | None, most_s: float) -> tuple[float, float]:
-    """The part of a clip that is shown: at most so long, around its best moment."""
+def window(
+    start_s: float,
+    end_s: float,
+    best_s: float | None,
+    most_s: float,
+    longest_s: float = 0.0,
+    edges: Edges = Edges(),
+) -> tuple[float, float]:
+    """The part of a clip that is shown: at most most_s, around its best moment.
+
+    Where that would be cut in speech or beside a flash it is the best part around that moment which is not,
+    half as long or up to longest_s: a sentence.
+    """
     if end_s - start_s <= most_s:
         return start_s, end_s
-    middle = (start_s + end_s) / 2 if best_s is None else best_s
-    start = min(max(start_s, middle - most_s / 2), end_s - most_s)
-    return start, start + most_s
+    best_s = (start_s + end_s) / 2 if best_s is None else best_s
+    start = min(max(start_s, best_s - most_s / 2), end_s - most_s)
+    begins, ends = np.array([start]), np.array([start + most_s])
+    if edges.entering(begins)[0] + edges.leaving(ends)[0] == 0:
+        return start, start + most_s
+    reach_s = max(most_s, longest_s)
+    low_s, high_s = max(start_s, best_s - reach_s), min(end_s, best_s + reach_s)
+    times = np.linspace(low_s, high_s, 1 + math.ceil((high_s - low_s) / DIVIDE_S))
+    begins, ends = times[times <= best_s][:, None], times[times >= best_s][None]
+    length = np.maximum(ends - begins, 1e-6)
+    cost = edges.entering(begins[:, 0])[:, None] + edges.leaving(ends[0])
+    cost = cost + UNEVEN * np.log2(length / most_s) ** 2 + MOVED * ((begins + ends - most_s) / 2 - start) ** 2
+    cost[(length < most_s / 2) | (length > reach_s)] = np.inf
+    if not np.isfinite(cost.min()):
+        return start, start + most_s
+    first, last = np.unravel_index(cost.argmin(), cost.shape)
+    return float(begins[first, 0]), float(ends[0, last])

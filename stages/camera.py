@@ -1,7 +1,7 @@
 """The path of a crop through a shot: hold still, or pan smoothly, or none that does the picture justice.
 
 in   mass     float32 [T, N]  what is seen along the axis at each moment (stages/attention.py)
-     kept     [T]             intervals that must not be cut, or None
+     faces    [T]             intervals that must not be cut, or None; text likewise
      window   the crop's share of the axis
 out  path     float64 [T]     where the window begins, control points of a cubic B-spline; None: no crop
 
@@ -11,6 +11,7 @@ acceleration and jerk (Grundmann et al., CVPR 2011), so that it rests, pans even
 A B-spline lies within its control points, so what bounds their differences bounds its own.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy import sparse
 from scipy.interpolate import BSpline
 from scipy.optimize import linprog
 
-Interval = tuple[float, float]
+from stages.attention import Interval
 
 # Shares of the axis: per second, per second squared.
 FASTEST, QUICKEST = 0.35, 0.6
@@ -27,8 +28,11 @@ FASTEST, QUICKEST = 0.35, 0.6
 STILL, STILL_LOST = 0.82, 0.02
 # The mass within the window: so much of what chance would leave outside must be inside.
 SURE = 0.3
-# Moments at which what must be kept is cut, before the crop is given up.
-LOST = 0.15
+# Moments at which what must be kept is cut, before the crop is given up: a share of them, and so many running
+# of a face, as one look in error makes them.
+LOST, FACE_LOST = 0.15, 2
+# What is cut by less than this share of the axis is whole.
+EDGE = 0.004
 # The mass that a path may give away for the sake of a smoother one.
 LEEWAY = 0.08
 # In the sums that are made small: of a step squared in dynamic programming; velocity, acceleration and jerk
@@ -39,36 +43,54 @@ GRID = 96  # positions that are tried
 
 
 def frame_shot(
-    mass: np.ndarray, kept: Sequence[Interval | None], window: float, step_s: float
+    mass: np.ndarray,
+    faces: Sequence[Interval | None],
+    text: Sequence[Interval | None],
+    window: float,
+    step_s: float,
 ) -> np.ndarray | None:
     """The path of a shot whose moments are step_s apart."""
-    if too_wide(kept, window) > LOST:
-        return None
     places = np.linspace(0, 1 - window, GRID)
     inside = covered(mass, places, window)
-    whole = allowed(kept, places, window)
+    cut = [cut_off(kept, places[None], window) for kept in (faces, text)]
     # What is cut is worth less than anything that is not.
-    worth = inside - 1.0 * ~whole
+    worth = inside - sum(cut)
     still = hold(worth, places)
-    path = np.full(len(mass), places[still])
+    paths = [np.full(len(mass), places[still])]
     best = inside[np.arange(len(mass)), worth.argmax(1)].mean()
-    if inside[:, still].mean() < STILL * best or whole[:, still].mean() < 1 - STILL_LOST:
-        low, high = corridor(worth, route(worth, places, step_s), places)
-        moving = smooth(low, high, step_s)
-        if judged(worth, places, moving) > judged(worth, places, path):
-            path = moving
-    nearest = np.abs(path[:, None] - places).argmin(1)
-    moments = np.arange(len(mass))
-    seen = mass.sum(1) > 0
-    shown = inside[moments, nearest][seen].mean() if seen.any() else 1.0
-    if shown < window + SURE * (1 - window) or (~whole[moments, nearest]).mean() > LOST:
-        return None
-    return path
+    # Of what is wider than the window any place cuts something: that is no reason to move.
+    needless = [(one[:, still] & ~one.all(1)).mean() for one in cut]
+    if inside[:, still].mean() < STILL * best or max(needless) > STILL_LOST:
+        moving = smooth(*corridor(worth, route(worth, places, step_s), places), step_s)
+        if moving is not None:
+            paths.append(moving)
+    shown = [positions(path, np.arange(len(mass))) for path in paths]
+    order = np.argsort([-judged(worth, places, at) for at in shown], kind="stable")
+    fine = (n for n in order if does_justice(mass, faces, text, shown[n], window))
+    return next((paths[n] for n in fine), None)
 
 
-def too_wide(kept: Sequence[Interval | None], window: float) -> float:
-    """The share of moments at which what must be kept is wider than the window."""
-    return float(np.mean([one is not None and one[1] - one[0] > window for one in kept]))
+def does_justice(
+    mass: np.ndarray,
+    faces: Sequence[Interval | None],
+    text: Sequence[Interval | None],
+    shown: np.ndarray,
+    window: float,
+) -> bool:
+    """Whether a window that begins at the places `shown` [T] has most of what is seen, and cuts little."""
+    no_face, no_text = (cut_off(kept, shown[:, None], window)[:, 0] for kept in (faces, text))
+    if (no_face | no_text).mean() > LOST or longest_run(no_face) > FACE_LOST:
+        return False
+    seen = np.flatnonzero(mass.sum(1) > 0)
+    if not len(seen):
+        return True
+    found = np.concatenate([covered(mass[[n]], shown[[n]], window)[0] for n in seen])
+    return float(found.mean()) >= window + SURE * (1 - window)
+
+
+def longest_run(flags: np.ndarray) -> int:
+    """How many moments [T] running are flagged, at most."""
+    return max((len(list(run)) for flag, run in itertools.groupby(flags) if flag), default=0)
 
 
 def covered(mass: np.ndarray, places: np.ndarray, window: float) -> np.ndarray:
@@ -87,14 +109,11 @@ def covered(mass: np.ndarray, places: np.ndarray, window: float) -> np.ndarray:
     return (full + up_to(high) - up_to(low)) / 2
 
 
-def allowed(kept: Sequence[Interval | None], places: np.ndarray, window: float) -> np.ndarray:
-    """[T, P]: whether the window holds what must be kept; anything does where that is too wide."""
-    whole = np.ones((len(kept), len(places)), bool)
-    slack = 0.5 * (places[1] - places[0])
-    for moment, one in enumerate(kept):
-        if one is not None and one[1] - one[0] <= window:
-            whole[moment] = (places <= one[0] + slack) & (places + window >= one[1] - slack)
-    return whole
+def cut_off(kept: Sequence[Interval | None], at: np.ndarray, window: float) -> np.ndarray:
+    """[T, P]: whether a window that begins `at` [T or 1, P] cuts what is to be kept: any, where wider."""
+    nothing = (np.inf, -np.inf)
+    low, high = np.array([one or nothing for one in kept]).T[..., None]
+    return (at > low + EDGE) | (at + window < high - EDGE)
 
 
 def hold(worth: np.ndarray, places: np.ndarray) -> int:
@@ -105,7 +124,7 @@ def hold(worth: np.ndarray, places: np.ndarray) -> int:
 
 
 def judged(worth: np.ndarray, places: np.ndarray, path: np.ndarray) -> float:
-    """What a path shows, on the mean of its moments."""
+    """What is shown from the places of a path [T], on the mean of its moments."""
     return float(np.mean([np.interp(x, places, one) for x, one in zip(path, worth, strict=True)]))
 
 
@@ -136,8 +155,11 @@ def corridor(worth: np.ndarray, found: np.ndarray, places: np.ndarray) -> tuple[
     return low, high
 
 
-def smooth(low: np.ndarray, high: np.ndarray, step_s: float) -> np.ndarray:
-    """The smoothest path [T] within the corridor, or as near it as the bounds of movement let it be."""
+def smooth(low: np.ndarray, high: np.ndarray, step_s: float) -> np.ndarray | None:
+    """The smoothest path [T] within the corridor, or as near it as the bounds of movement let it be.
+
+    None if the solver finds none.
+    """
     count = len(low)
     identity = sparse.identity(count, format="csr")
     orders = [order for order in (1, 2, 3) if count > order]
@@ -173,6 +195,8 @@ def smooth(low: np.ndarray, high: np.ndarray, step_s: float) -> np.ndarray:
     found = linprog(
         cost, sparse.vstack([sparse.hstack(row) for row in rows]), np.concatenate(limits), bounds=bounds
     )
+    if found.status != 0:  # an iteration limit, or what it takes for numerical trouble
+        return None
     path = found.x[:count]
     return np.full(count, path.mean()) if np.ptp(path) < 1e-3 else path
 

@@ -50,8 +50,8 @@ class Caption:
         return av.VideoFrame.from_ndarray(flat.reshape(-1, width), format="yuv420p")
 
 
-def draw_caption(first: str, second: str, size: tuple[int, int], font: str | None = None) -> Caption:
-    """The caption for pictures of that size; a name that is too long is cut."""
+def draw_caption(first: str, second: str, size: tuple[int, int], font: str | None = None) -> Caption | None:
+    """The caption for pictures of that size; a name that is too long is cut. None where there is no room."""
     width, height = size
     px = max(LEAST_PX, round(SIZE * min(size)))
     room = round(WIDEST * width)
@@ -61,6 +61,8 @@ def draw_caption(first: str, second: str, size: tuple[int, int], font: str | Non
     step = round(1.35 * px)
     h = (step * len(lines) + 2 * pad) // 2 * 2
     w = min(width, round(max(face.getlength(text) for text, face in lines)) + 2 * pad) // 2 * 2
+    if h > height:
+        return None
     picture = Image.new("L", (w, h))
     pen = ImageDraw.Draw(picture)
     for number, (text, face) in enumerate(lines):
@@ -69,7 +71,7 @@ def draw_caption(first: str, second: str, size: tuple[int, int], font: str | Non
     spread = cv2.dilate(drawn, np.ones((3, 3), np.uint8))
     shadow = SHADOW * np.clip(2.2 * cv2.GaussianBlur(spread, (0, 0), px / 7), 0, 1)
     left = min(max(0, round(MARGIN * width) - pad), width - w) // 2 * 2
-    top = max(0, round((1 - MARGIN) * height) - h + pad) // 2 * 2
+    top = min(max(0, round((1 - MARGIN) * height) - h + pad), height - h) // 2 * 2
     return Caption(left, top, drawn, shadow)
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
+from av.stream import Discard
 from botocore.exceptions import BotoCoreError, ClientError
 from fsspec import AbstractFileSystem
-from fsspec.caching import BlockCache
 from fsspec.spec import AbstractBufferedFile
 from pydantic import Field
 
 from stages import tally
+from stages.blocks import BLOCK_BYTES, Blocks, SharedCache
 from stages.failure import Dropped, Failed, Unavailable
 from stages.filesystem import code_of, open_filesystem, protocol_of
 from stages.settings import Settings
@@ -40,8 +41,6 @@ LIBAV_ERRORS = (av.error.FFmpegError, UnicodeDecodeError, EOFError)
 # A decoder is given a little more than the header may say: coded pictures are padded to whole blocks.
 PADDING_PIXELS = 1 << 20
 READ_AHEAD_BYTES = 4 << 20
-BLOCK_BYTES = 512 << 10
-BLOCKS_KEPT = 128
 LOCAL = "file:"  # libav's protocol
 GONE = "it is no longer there"
 FORBIDDEN = "there is no permission to read it"
@@ -56,7 +55,7 @@ _OUR_KEYS = (
 )
 
 
-_kept: ContextVar[dict[tuple[str, str], BlockCache] | None] = ContextVar("kept blocks", default=None)
+_kept: ContextVar[Blocks | None] = ContextVar("kept blocks", default=None)
 
 
 class LimitSettings(Settings):
@@ -109,6 +108,11 @@ class Source:
         finally:
             if local:  # what a store gives is counted where it is asked
                 tally.count("read_bytes", size)
+
+    def only(self, wanted: av.VideoStream | av.AudioStream) -> None:
+        """Leaves the bytes of all other streams unread where their container says what is whose."""
+        for stream in self.container.streams:
+            stream.discard = Discard.default if stream is wanted else Discard.all
 
     def seek(self, seconds: float) -> None:
         """To the last video keyframe at or before `seconds`; a source that cannot seek stays put."""
@@ -171,7 +175,7 @@ def keeping_blocks() -> Iterator[None]:
     For spans here and there in a source, each of which is opened for itself, and more than once: what is read
     ahead at each would be many times the source.
     """
-    token = _kept.set({})
+    token = _kept.set(Blocks())
     try:
         yield
     finally:
@@ -186,9 +190,7 @@ def _open(filesystem: AbstractFileSystem, path: str) -> BinaryIO:
         file = filesystem.open(path, "rb", block_size=BLOCK_BYTES, cache_type="none")
         if isinstance(file, AbstractBufferedFile) and file.size:
             version = path, str(file.details.get("ETag"))
-            if version not in kept:
-                kept[version] = BlockCache(BLOCK_BYTES, file.cache.fetcher, file.size, maxblocks=BLOCKS_KEPT)
-            file.cache = kept[version]
+            file.cache = SharedCache(file.cache.fetcher, file.size, version, kept)
         return file
     except PermissionError as error:
         if code_of(error) == "403":  # opening asks for the head only, whose refusal says no reason

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import av
-from av.stream import Discard
 
 from stages.container import LIBAV_ERRORS, LimitSettings, Source, open_source
 from stages.failure import Failed
@@ -93,9 +92,7 @@ def frames_from(
         # Opened anew for each try: not every source can go back once it is read.
         with open_source(uri, limits, etag) as source:
             source.video.thread_type = "AUTO"
-            for stream in source.container.streams:
-                if stream is not source.video:
-                    stream.discard = Discard.all
+            source.only(source.video)
             from_start = start_s - step_s <= 0
             if not (step_s or from_start) and source.container.format.name in UNSURE_AFTER_SEEK:
                 continue

@@ -84,10 +84,12 @@ def timeline(
     """The reel as a timeline of `fps` and of width and height `size`.
 
     media   the source of each slot
-    clips   the rows of the clips by their number
+    clips   the rows of the clips by their number; `stored` is their number in the tables, if it is another
     cubes   name of the grade's file by the number of the shot
     """
-    made = otio.schema.Timeline(name=f"reel of {media[0].name}", global_start_time=_time(0, fps))
+    sources = len(set(media))
+    name = f"reel of {media[0].name}" if sources == 1 else f"reel of {sources} videos"
+    made = otio.schema.Timeline(name=name, global_start_time=_time(0, fps))
     made.metadata[NAMESPACE] = {"rate": str(fps), "size": list(size)}
     picture = _track("Picture", otio.schema.TrackKind.Video, media, slots, fps, clips, cubes)
     made.tracks.append(picture)
@@ -129,7 +131,7 @@ def _track(
             source_range=_range(start, length, source.frames.fps),
         )
         known = clips.get(slot.clip, {})
-        facts = {"clip": slot.clip, "score": known.get("score"), "why": known.get("why")}
+        facts = {"clip": known.get("stored", slot.clip), "score": known.get("score"), "why": known.get("why")}
         if cube := cubes.get(known.get("shot")):
             facts["grade"] = cube
         clip.metadata[NAMESPACE] = facts
@@ -141,7 +143,8 @@ def _track(
             clip.markers.append(
                 otio.schema.Marker(known["why"], marked, otio.schema.MarkerColor.GREEN, comment=note)
             )
-        track.append(clip)
+        heard = source.audio or kind == otio.schema.TrackKind.Video
+        track.append(clip if heard else otio.schema.Gap(source_range=clip.source_range))
     return track
 
 

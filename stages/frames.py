@@ -42,23 +42,25 @@ def frames_of(row: dict[str, Any]) -> Frames:
     )
 
 
-def on_frames(edits: Sequence[dict[str, Any]], frames: Frames, fps: Fraction) -> list[dict[str, Any]]:
-    """The edits with every bound on a frame of the source and of a reel of `fps`.
+def on_frames(
+    edits: Sequence[dict[str, Any]], sources: Sequence[Frames], fps: Fraction
+) -> list[dict[str, Any]]:
+    """The edits with every bound on a frame of its source (one for each edit) and of a reel of `fps`.
 
     Each ends on the reel's clock where it was to end, to the nearest frame, so that lengths do not add up to
     another one. Nothing is shown that was not on show between an edit's two times.
     """
-    per = frames.fps / fps  # frames of the source to one of the reel
-    step = max(1, round(per))
     found: list[dict[str, Any]] = []
-    end, goes_on_s = 0, None  # in frames of the reel; what the source showed last
-    for edit in edits:
+    end, goes_on = 0, None  # in frames of the reel; the source that was shown last, and up to where
+    for edit, frames in zip(edits, sources, strict=True):
+        per = frames.fps / fps  # frames of the source to one of the reel
+        step = max(1, round(per))
         start_s, end_s = edit["source_start_s"], edit["source_end_s"]
         overlap = round(Fraction(edit["transition_s"]) * fps)
         until = Fraction(edit["reel_start_s"] + end_s - start_s) * fps
         wanted = max(1, round((until - end + overlap) * per / step)) * step
         first, last = frames.at(start_s), frames.at(end_s)
-        if goes_on_s is not None and abs(start_s - goes_on_s) < SAME_S and not overlap:
+        if goes_on and goes_on[0] is frames and abs(start_s - goes_on[1]) < SAME_S and not overlap:
             first = frames.at(found[-1]["source_end_s"])
         elif wanted > last - first:
             first = frames.on_show(start_s)
@@ -74,5 +76,5 @@ def on_frames(edits: Sequence[dict[str, Any]], frames: Frames, fps: Fraction) ->
             }
         )
         end += round(length / per) - overlap
-        goes_on_s = end_s
+        goes_on = frames, end_s
     return found

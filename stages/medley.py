@@ -1,44 +1,52 @@
 """One reel over many videos: spans of any size, rate, rotation and range, with or without sound, as one film.
 
 in   takes, edits (each names its take by `video_id`), clips
-out  reel, files: as of stages/render.py
+out  edits, reel, files: as of stages/render.py
 
-The reel has the shape and the rate that most of its seconds have, and of that shape the largest size: what is
-of another shape stands on a blurred copy of itself. Each clip's sound is brought near the level of the reel
-before the whole is mastered: a quiet recording beside a loud one is no effect.
+The reel has the shape and the rate that most of its seconds have, or the aspect that is asked for: then each
+video is framed for it as it is for a reel of its own. What no crop is made of stands whole on a blurred copy
+of itself. Whatever the colours of a video, those of the reel are BT.709. Each clip's sound is brought near
+the level of the reel before the whole is mastered: a quiet recording beside a loud one is no effect.
 
 Memory grows neither with the reel nor with the number of videos: at any time one span is open, two where
 clips overlap.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 
-from stages.audio import RATE, fill, mix, pieces, read_samples, sample_at
-from stages.canvas import fitted_size, on_canvas
+from stages.audio import RATE, Piece, fill, mix, pieces, read_samples, sample_at
 from stages.caption import FADE_S, SHOWN_S, Caption, captioned, draw_caption
 from stages.colour import write_cube
 from stages.container import LIBAV_ERRORS, open_source, plain
 from stages.cutter import read_span
+from stages.editorial import Media, media_of, timeline, write_timeline
 from stages.encode import Chapter, Form, ReelWriter, choose_encoder, write_jpeg
 from stages.failure import Failed
+from stages.frames import Frames, on_frames
 from stages.mastering import Level, MasterSettings, master, measure
-from stages.picture import HDR, Look, colours_of, finish, shown_size
+from stages.picture import BT709, HDR, Look, colours_of
 from stages.pulses import AccentSettings, accents, pulsed
+from stages.reframe import Framing, View, parts_of, reel_size
 from stages.render import Render, check, clock, dissolve, joined
+from stages.survey import survey_slots
 from stages.timeline import Slot, lay_out, output_rate
 from stages.tonemap import write_tone_map
 from stages.watchdog import unwatched
 
-GRADE_PX, GRADED = 256, 3  # pictures of a clip that the colour model looks at
+SAME_SHAPE = 0.02  # aspects that differ by less are one: nobody sees what is cut off, everybody a thin bar
+# The reel is as large as so many of the seconds in its shape are, or larger.
+DETAILED = 1 / 3
 MOST_GAIN_DB = 12.0  # to either side: what is quieter still is meant to be, or noise
 QUIETEST_LUFS = -50.0
 
@@ -60,12 +68,25 @@ class Take:
     etag: str
     name: str  # for people
     probe: dict[str, Any]
-    look: Look | None = None  # of its frames, before they are laid on the canvas
-    cubes: dict[int, Path] = field(default_factory=dict)  # shot -> grade
+    duration_s: float | None = None
+    shard_log: Sequence[dict[str, Any]] = ()
+    cuts_s: Sequence[float] = ()
 
     @property
     def source_fps(self) -> Fraction:
         return Fraction(self.probe["fps_exact"])
+
+    @property
+    def aspect(self) -> float:
+        return self.probe["width"] / self.probe["height"]
+
+    @cached_property
+    def media(self) -> Media:
+        return media_of(vars(self))
+
+    def frames(self, from_s: float, fps: Fraction) -> Frames:
+        """Where its frames stand; without a grid of its own, that of a reel of `fps` from a time on."""
+        return Frames(fps, from_s) if self.probe["variable_rate"] else self.media.frames
 
 
 class Medley:
@@ -91,8 +112,20 @@ class _Medley:
         self.takes: dict[str, Take] = {take.video_id: take for take in row["takes"]}
         self.clips = {clip["clip"]: clip for clip in row["clips"]}
         size, self.fps = form_of(row["edits"], self.takes)
-        self.size = shown_size(*size, self.settings.max_height)
-        self.slots = lay_out(row["edits"], self.fps)
+        self.size = reel_size(*size, self.settings.aspect, self.settings.max_height)
+        takes = [self.takes[edit["video_id"]] for edit in row["edits"]]
+        frames = [
+            take.frames(edit["source_start_s"], self.fps)
+            for take, edit in zip(takes, row["edits"], strict=True)
+        ]
+        self.edits = on_frames(row["edits"], frames, self.fps)
+        self.slots = lay_out(self.edits, self.fps)
+        self.framings = {
+            take.video_id: Framing(take.probe, self.size, self.fps, render.attend) for take in takes
+        }
+        self.looks: dict[str, Look] = {}
+        self.views: dict[int, list[View]] = {}
+        self.cubes: dict[int, Path] = {}  # by shot
         self.after = [*(slot.overlap for slot in self.slots[1:]), 0]
         wanted = render.effects.accents if render.effects else AccentSettings()
         self.accents = accents(self.slots, self.clips, self.fps, wanted)
@@ -101,7 +134,8 @@ class _Medley:
         if medley.captions:
             for slot in self.slots:
                 first, second = self.take(slot).name, clock(slot.start_s).removeprefix("0:")
-                self.captions[slot.clip] = draw_caption(first, second, self.size, medley.font)
+                if caption := draw_caption(first, second, self.size, medley.font):
+                    self.captions[slot.clip] = caption
 
     def take(self, slot: Slot) -> Take:
         return self.takes[self.clips[slot.clip]["video_id"]]
@@ -139,7 +173,16 @@ class _Medley:
             "loudness_lufs": level.loudness_lufs if level else None,
             "true_peak_dbtp": level.true_peak_dbtp if level else None,
         }
-        return {"reel": facts, "files": {"reel.mp4": reel, "poster.jpg": poster}}
+        files = {"reel.mp4": reel, "poster.jpg": poster, "reel.otio": self._timeline()}
+        files |= {cube.name: cube for cube in self.cubes.values()}
+        return {"reel": facts, "files": files, "edits": self.edits}
+
+    def _timeline(self) -> Path:
+        path = self.folder / "reel.otio"
+        media = [self.take(slot).media for slot in self.slots]
+        cubes = {shot: cube.name for shot, cube in self.cubes.items()}
+        write_timeline(timeline(media, self.slots, self.fps, self.size, self.clips, cubes), path)
+        return path
 
     def _prepare(self) -> None:
         """How each video is to look; all of them are opened here, so that what cannot be read is known."""
@@ -149,40 +192,33 @@ class _Medley:
             try:
                 self._prepare_take(take, slots)
             except (Failed, *LIBAV_ERRORS) as error:
-                reason = str(error) if isinstance(error, Failed) else plain(error)
-                refused[video_id] = f"{take.name}: {reason}"
+                refused[video_id] = reason_of(take, error)
         if refused:
             raise TakesFailed(refused)
 
     def _prepare_take(self, take: Take, slots: Sequence[Slot]) -> None:
-        facts = take.probe
-        width, height = fitted_size(facts["width"], facts["height"], self.size)
-        take.look = Look(width, height, facts["rotation"] or 0, bool(facts["interlaced"]))
+        facts, framing = take.probe, self.framings[take.video_id]
+        look = Look(*self.size, facts["rotation"] or 0, bool(facts["interlaced"]))
         with closing(self._span(slots[0])) as frames:
             colours = colours_of(next(frames)[0])
-        if colours.transfer in HDR:
-            tone_map = self.folder / f"tonemap-{take.video_id}.cube"
-            write_tone_map(colours.primaries, colours.transfer, tone_map)
-            take.look = replace(take.look, tone_map=tone_map)
-        elif self.grade is not None:
-            shots: dict[int, list[np.ndarray]] = {}
-            for slot in slots:
-                shots.setdefault(self.clips[slot.clip]["shot"], []).append(self._pictures(take, slot))
+        hdr = colours.transfer in HDR
+        if not colours.are_709:
+            transfer = colours.transfer if hdr else BT709
+            tone_map = self.folder / f"tonemap-{colours.primaries}-{transfer}.cube"
+            if not tone_map.exists():
+                write_tone_map(colours.primaries, transfer, tone_map)
+            look = replace(look, tone_map=tone_map)
+        graded = self.grade is not None and not hdr
+        by_clip = parts_of(slots, self.clips, take.cuts_s if framing.looks else (), self.fps)
+        parts = {slot: by_clip[slot.clip] for slot in slots}
+        shots, views = survey_slots(parts, self.clips, self._span, look, framing, graded)
+        self.looks[take.video_id] = look
+        self.views |= views
+        if graded:
             luts = self.grade.luts([np.concatenate(pictures) for pictures in shots.values()])
             for shot, lut in zip(shots, luts, strict=True):
-                take.cubes[shot] = self.folder / f"grade-{take.video_id}-{shot}.cube"
-                write_cube(lut, take.cubes[shot])
-
-    def _pictures(self, take: Take, slot: Slot) -> np.ndarray:
-        """A few frames of a clip u8[n, S, S, 3], ungraded."""
-        look = replace(take.look, width=GRADE_PX, height=GRADE_PX, squash=True)
-        length_s = slot.end_s - slot.start_s
-        # At 1/6, 1/2 and 5/6 of it: three frames over as many thirds, from the middle of the first on.
-        span = slot.start_s + length_s / (2 * GRADED), slot.end_s
-        rate = GRADED / Fraction(length_s)
-        frames = read_span(take.uri, span, GRADED, rate, take.source_fps, self.limits, take.etag)
-        with closing(frames):
-            return np.stack([frame.to_ndarray() for frame in finish(frames, look)])
+                self.cubes[shot] = self.folder / f"grade-{shot}.cube"
+                write_cube(lut, self.cubes[shot])
 
     def _span(self, slot: Slot) -> Iterator[tuple[av.VideoFrame, int]]:
         take = self.take(slot)
@@ -191,8 +227,9 @@ class _Medley:
 
     def _finished(self, slot: Slot) -> Iterator[av.VideoFrame]:
         take = self.take(slot)
-        cube = take.cubes.get(self.clips[slot.clip]["shot"])
-        frames = on_canvas(finish(self._span(slot), replace(take.look, cube=cube)), self.size)
+        look = replace(self.looks[take.video_id], cube=self.cubes.get(self.clips[slot.clip]["shot"]))
+        framing = self.framings[take.video_id]
+        frames = framing.finished(self._span(slot), look, self.views[slot.clip])
         if accent := self.accents.get(slot.clip):
             frames = pulsed(frames, [accent], self.effects)
         if caption := self.captions.get(slot.clip):
@@ -203,7 +240,7 @@ class _Medley:
         try:
             yield from frames
         except Failed as error:
-            raise TakesFailed({take.video_id: f"{take.name}: {error}"}) from error
+            raise TakesFailed({take.video_id: reason_of(take, error)}) from error
 
     def _chapters(self) -> list[Chapter]:
         ends = [slot.first for slot in self.slots[1:]] + [self.slots[-1].end]
@@ -233,33 +270,49 @@ class _Medley:
                 take = self.take(slot)
                 if not take.probe["audio_codec"]:
                     continue
-                with open_source(take.uri, self.limits, take.etag) as source:
-                    samples = read_samples(source, piece.start_s, piece.count)
+                samples = self._samples(take, piece)
                 mix(reel, piece, samples * levelled(samples, settings.loudness_lufs))
             with unwatched():
                 return path, master(reel, path, settings)
         finally:
             scratch.unlink(missing_ok=True)
 
+    def _samples(self, take: Take, piece: Piece) -> np.ndarray:
+        try:
+            with open_source(take.uri, self.limits, take.etag) as source:
+                if source.audio is None:
+                    raise Failed("its sound cannot be decoded")
+                source.only(source.audio)
+                return read_samples(source, piece.start_s, piece.count)
+        except (Failed, *LIBAV_ERRORS) as error:
+            raise TakesFailed({take.video_id: reason_of(take, error)}) from error
+
+
+def reason_of(take: Take, error: BaseException) -> str:
+    """Why a video is not in the reel, with its name."""
+    return f"{take.name}: {error if isinstance(error, Failed) else plain(error)}"
+
 
 def form_of(edits: Sequence[dict[str, Any]], takes: dict[str, Take]) -> tuple[tuple[int, int], Fraction]:
     """Size (as displayed) and rate of the reel that these edits make."""
-    shapes: Counter[float] = Counter()
+    seconds: Counter[str] = Counter()
     rates: Counter[Fraction] = Counter()
     for edit in edits:
-        take, seconds = takes[edit["video_id"]], edit["source_end_s"] - edit["source_start_s"]
-        shapes[shape(take)] += seconds
-        rates[output_rate(take.source_fps)] += seconds
+        length_s = edit["source_end_s"] - edit["source_start_s"]
+        seconds[edit["video_id"]] += length_s
+        rates[output_rate(takes[edit["video_id"]].source_fps)] += length_s
+    shown = [takes[video_id] for video_id in seconds]
+
+    def like(take: Take) -> list[Take]:
+        return [one for one in shown if abs(math.log(one.aspect / take.aspect)) < SAME_SHAPE]
+
     # Of two that are as common, the wider, and the faster.
-    common = max(shapes, key=lambda one: (shapes[one], one))
     rate = max(rates, key=lambda one: (rates[one], one))
-    sizes = [(t.probe["width"], t.probe["height"]) for t in takes.values() if shape(t) == common]
-    return max(sizes, key=lambda size: size[0] * size[1]), rate
-
-
-def shape(take: Take) -> float:
-    """Width by height, so that sizes of one shape that differ by a pixel are of one."""
-    return round(take.probe["width"] / take.probe["height"], 1)
+    most = max(shown, key=lambda take: (sum(seconds[one.video_id] for one in like(take)), take.aspect))
+    shaped = sorted(like(most), key=lambda take: -take.probe["width"] * take.probe["height"])
+    as_large_s = np.cumsum([seconds[take.video_id] for take in shaped])
+    facts = shaped[int(np.argmax(as_large_s >= DETAILED * as_large_s[-1]))].probe
+    return (facts["width"], facts["height"]), rate
 
 
 def levelled(samples: np.ndarray, loudness_lufs: float) -> np.float32:

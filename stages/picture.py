@@ -2,10 +2,11 @@
 
 One FFmpeg filter graph per clip:
 
-    buffer -> name the colours -> bwdif -> transpose -> [crop] -> scale -> [lut3d] -> yuv420p, BT.709, limited
+    buffer -> name the colours -> bwdif -> transpose -> [crop] -> scale -> [lut3d, lut3d] -> yuv420p, BT.709
 
 Pixels go through a LUT as RGB in float. HDR (PQ, HLG) goes through a tone-mapping LUT
-instead (stages/tonemap.py): a grade learned on SDR says nothing about it.
+instead (stages/tonemap.py): a grade learned on SDR says nothing about it. Other SDR colours may go through
+such a LUT before they are graded.
 """
 
 from collections import deque
@@ -24,6 +25,8 @@ BT709, BT470BG, SMPTE170M = 1, 5, 6
 PQ, HLG = 16, 18
 LIMITED, FULL = 1, 2
 HDR = (PQ, HLG)
+# BT.470 M and BG, BT.601 (two), film, BT.2020, P3 (two), EBU 3213.
+OTHER_PRIMARIES = (4, 5, 6, 7, 8, 9, 11, 12, 22)
 FINE = "bicubic+accurate_rnd+full_chroma_int"
 
 
@@ -57,7 +60,7 @@ class Look:
     rotation: int = 0  # clockwise degrees
     deinterlace: bool = False
     cube: Path | None = None  # the clip's grade
-    tone_map: Path | None = None  # for HDR, in place of the grade
+    tone_map: Path | None = None  # to BT.709, for HDR in place of the grade
     squash: bool = False  # a small RGB picture to look at rather than one to encode
     box: Box | None = None  # the part of the upright picture that is shown; None: all of it
 
@@ -134,18 +137,18 @@ def _steps(frame: av.VideoFrame, look: Look) -> list[tuple[str, dict]]:
         steps.append(("crop", look.box.pixels(*sides)))
     flags = "area" if look.squash else FINE
     steps.append(("scale", {"w": look.width, "h": look.height, "flags": flags}))
-    hdr = colours.transfer in HDR
-    cube = look.tone_map if hdr else look.cube
-    if cube is not None:
+    tone_map = None if colours.are_709 else look.tone_map
+    cubes = [tone_map, None if colours.transfer in HDR else look.cube]
+    if any(cubes):
         # lut3d is three times as fast on planes of 16 bits, or of floats, as on those of 8 to 14, and rounds
         # to less than a level; floats take twice as long to be made and read.
         steps.append(("format", {"pix_fmts": "gbrp16le"}))
-        steps.append(("lut3d", {"file": cube, "interp": "tetrahedral"}))
+        steps += [("lut3d", {"file": cube, "interp": "tetrahedral"}) for cube in cubes if cube is not None]
     if look.squash:
         return [*steps, ("format", {"pix_fmts": "rgb24"})]
     steps.append(("scale", {"out_color_matrix": "bt709", "out_range": "tv", "flags": FINE}))
     steps += [("format", {"pix_fmts": "yuv420p"}), ("setsar", {"sar": "1"})]
-    if hdr and cube is not None:
+    if tone_map is not None:
         steps.append(("setparams", {"color_primaries": BT709, "color_trc": BT709}))
     return steps
 
@@ -156,6 +159,11 @@ class Colours:
     primaries: int
     transfer: int
     matrix: int
+
+    @property
+    def are_709(self) -> bool:
+        """Whether RGB of these is shown as that of BT.709; SDR curves differ by less than screens do."""
+        return self.primaries not in OTHER_PRIMARIES and self.transfer not in HDR
 
 
 def colours_of(frame: av.VideoFrame) -> Colours:

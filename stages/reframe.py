@@ -123,8 +123,9 @@ class Framing:
     def _take(self, take: Sequence[tuple[Part, Attention]]) -> list[View]:
         attention = joined([one for _, one in take])
         # As at the last moment it stays for the frames that follow it, until the next would have come.
-        mass, kept = np.vstack([attention.mass, attention.mass[-1:]]), attention.kept
-        path = frame_shot(mass, [*kept, kept[-1]], self.window, float(self.step / self.fps))
+        mass, faces, text = np.vstack([attention.mass, attention.mass[-1:]]), attention.faces, attention.text
+        step_s = float(self.step / self.fps)
+        path = frame_shot(mass, [*faces, faces[-1]], [*text, text[-1]], self.window, step_s)
         if path is None:
             whole = least(attention, self.window)
             return [View(part.count, *whole, bars=True) for part, _ in take]

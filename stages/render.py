@@ -40,7 +40,7 @@ from stages.reframe import Framing, parts_of, reel_size
 from stages.settings import Settings
 from stages.splice import NO_RUN, Copied, Copier, SpliceWriter, segments, unlike
 from stages.stills import Stills
-from stages.survey import GRADE_AT, survey
+from stages.survey import survey_slots
 from stages.timeline import Slot, lay_out, output_rate
 from stages.tonemap import write_tone_map
 from stages.watchdog import unwatched
@@ -146,7 +146,7 @@ class _Reel:
         self.fps = output_rate(self.source_fps)
         self.edits, self.slots = row["edits"], lay_out(row["edits"], self.fps)
         if not probe["variable_rate"]:  # else there is no grid, and the cutter goes by the frames' own times
-            self.edits = on_frames(row["edits"], frames_of(row), self.fps)
+            self.edits = on_frames(row["edits"], [frames_of(row)] * len(row["edits"]), self.fps)
             self.slots = lay_out(self.edits, self.fps)
         self.clips = {clip["clip"]: clip for clip in row["clips"]}
         wanted = render.effects.accents if render.effects else AccentSettings()
@@ -227,22 +227,9 @@ class _Reel:
         else:
             self.primaries, self.transfer = colours.primaries, colours.transfer
         graded = self.grade is not None and colours.transfer not in HDR
-        shots = self._survey(graded)
+        parts = {slot: self.parts[slot.clip] for slot in self.slots}
+        shots, self.views = survey_slots(parts, self.clips, self._span, self.look, self.framing, graded)
         return self._grade(shots) if graded else {}
-
-    def _survey(self, graded: bool) -> dict[int, list[np.ndarray]]:
-        """Reads each clip once, for its views; pictures u8[n, S, S, 3] for the grade, by shot."""
-        shots: dict[int, list[np.ndarray]] = {}
-        seen = []
-        for slot in self.slots if graded or self.framing.looks else ():
-            small = [int(share * slot.count) for share in GRADE_AT] if graded else []
-            moments = self.framing.moments_of(self.parts[slot.clip])
-            with closing(self._span(slot)) as frames:
-                found = survey(frames, small, moments, self.look, self.framing.look_size)
-            shots.setdefault(self.clips[slot.clip]["shot"], []).append(found.small)
-            seen += self.framing.seen(self.parts[slot.clip], found.upright)
-        self.views = self.framing.views(self.parts, seen)
-        return shots
 
     def _grade(self, shots: dict[int, list[np.ndarray]]) -> dict[str, Path]:
         luts = self.grade.luts([np.concatenate(pictures) for pictures in shots.values()])

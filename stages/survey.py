@@ -6,14 +6,19 @@ out  Seen     small uint8 [n, S, S, 3] RGB, squashed; upright uint8 [m, H, W, 3]
 One read of the clip serves both, and it ends with the last frame that anyone wants.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from stages.picture import Look, finish
+from stages.reframe import Framing, Part, View
+from stages.timeline import Slot
+
+Frames = Iterator[tuple[av.VideoFrame, int]]
 
 GRADE_PX = 256
 GRADE_AT = (1 / 6, 1 / 2, 5 / 6)  # where in a clip the colour model looks
@@ -22,32 +27,54 @@ GRADE_AT = (1 / 6, 1 / 2, 5 / 6)  # where in a clip the colour model looks
 @dataclass(frozen=True)
 class Seen:
     small: np.ndarray  # for the grade: through the filters of the reel, ungraded
-    upright: np.ndarray  # for the framing: one for each number asked for
+    upright: np.ndarray  # for the framing: one for each number asked for, HDR as it is going to be shown
+
+
+def survey_slots(
+    parts: Mapping[Slot, Sequence[Part]],
+    clips: Mapping[int, Mapping[str, Any]],
+    open_slot: Callable[[Slot], Frames],
+    look: Look,
+    framing: Framing,
+    graded: bool,
+) -> tuple[dict[int, list[np.ndarray]], dict[int, list[View]]]:
+    """Of one video, read once: pictures u8[n, S, S, 3] for the grade by shot, if it is; the views by clip."""
+    shots: dict[int, list[np.ndarray]] = {}
+    seen = []
+    for slot, some in parts.items() if graded or framing.looks else ():
+        small = [int(share * slot.count) for share in GRADE_AT] if graded else []
+        with closing(open_slot(slot)) as frames:
+            found = survey(frames, small, framing.moments_of(some), look, framing.look_size)
+        shots.setdefault(clips[slot.clip]["shot"], []).append(found.small)
+        seen += framing.seen(some, found.upright)
+    return shots, framing.views({slot.clip: some for slot, some in parts.items()}, seen)
 
 
 def survey(
-    frames: Iterator[tuple[av.VideoFrame, int]],
+    frames: Frames,
     small: Sequence[int],
     upright: Sequence[int],
     look: Look,
     size: tuple[int, int],
 ) -> Seen:
     """What output frames number `small` and `upright` show; size (width, height) of the latter."""
-    turned = (look.rotation or 0) % 360 // 90
-    width, height = size[::-1] if turned % 2 else size
-    reformatter = VideoReformatter()
-    graded, framed = [], []
-    for frame, numbers in pick(frames, sorted({*small, *upright})):
-        if not numbers.isdisjoint(small):
-            graded.append((frame, 1))
-        if times := len(numbers.intersection(upright)):
-            picture = reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.AREA)
-            framed += [np.ascontiguousarray(np.rot90(picture.to_ndarray(), -turned))] * times
+    graded = []
+
+    def framed() -> Frames:
+        for frame, numbers in pick(frames, sorted({*small, *upright})):
+            if not numbers.isdisjoint(small):
+                graded.append((frame, 1))
+            if times := len(numbers.intersection(upright)):
+                yield frame, times
+
+    # Frames apart from one another tell a deinterlacer nothing.
+    to_frame = replace(look, width=size[0], height=size[1], squash=True, deinterlace=False)
+    shown = [frame.to_ndarray() for frame in finish(framed(), to_frame)]
     squashed = replace(look, width=GRADE_PX, height=GRADE_PX, squash=True)
     pictures = [frame.to_ndarray() for frame in finish(graded, squashed)]
     return Seen(
         np.stack(pictures) if pictures else np.empty((0, GRADE_PX, GRADE_PX, 3), np.uint8),
-        np.stack(framed) if framed else np.empty((0, size[1], size[0], 3), np.uint8),
+        np.stack(shown) if shown else np.empty((0, size[1], size[0], 3), np.uint8),
     )
 
 

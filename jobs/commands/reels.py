@@ -78,7 +78,9 @@ def recut(
 @click.option("--target", metavar="LENGTH", help="Length of the reel: 3m, 90s, or a share of the footage.")
 @click.option("--name", metavar="NAME", help="Under which it stands beside others; best-TARGET if not said.")
 @click.option("--per-video", type=click.IntRange(1), metavar="N", help="Clips of one video, at most.")
-@click.option("--order", type=click.Choice(["chronological", "best_first"]), help="In which they come.")
+@click.option(
+    "--order", type=click.Choice(["chronological", "best_first"]), help="In which they come; cut.order's."
+)
 @click.option("--captions", is_flag=True, default=None, help="Name each clip's video, and where it is in it.")
 @click.option("--min-clip", type=float, metavar="SECONDS", help="Shortest clip.")
 @click.option("--max-clip", type=float, metavar="SECONDS", help="Longest clip.")
@@ -106,9 +108,9 @@ def reel(
 ) -> None:
     """Make one reel over many videos of OUTPUT, the best of a day or a season, from its tables.
 
-    It goes to media/library/NAME/ and a row to cuts/. It has the shape and the frame rate of most of its
-    seconds; what is of another shape stands on a blurred copy of itself. Exit code: 0 made, 1 not, 2 could
-    not start.
+    It goes to media/library/NAME/ and a row to cuts/. It has the frame rate of most of its seconds, and their
+    shape unless render.aspect says another; what is of another shape is cropped if an aspect was asked for,
+    or stands on a blurred copy of itself. Exit code: 0 made, 1 not, 2 could not start.
     """
     places: dict[str, object] = {
         "preset": preset,

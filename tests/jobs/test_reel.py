@@ -4,6 +4,8 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
+import opentimelineio as otio
 import pytest
 
 from jobs import reel as job
@@ -11,10 +13,12 @@ from jobs.highlights import COULD_NOT_START, DONE, SOME_FAILED
 from jobs.reel import Options, reel
 from jobs.verify import verify
 from pipeline import cuts, tables
-from pipeline.best import From, choose, matches
+from pipeline.best import Choice, From, choose, matches
 from pipeline.config import Settings
 from pipeline.library import LibrarySettings
 from pipeline.recut import list_results
+from stages.nn.voice import STEP_S
+from stages.pauses import edges_of
 from tests.media import Shot, make_video, read_pictures
 from tests.pipeline.analysed import analyse
 from tests.pipeline.made_up import part_of, result
@@ -104,7 +108,9 @@ def test_made_once_and_again_only_if_something_changed(
     assert reel(options(output, bundle, **{"reel.per_video": 1})) == DONE
     assert len(row_of(output)["edits"]) == 3
     # Another result of one of the videos may be another choice.
-    made = made_up(result("new", uri="/library/new.mp4", width=1024), width=1024)
+    new = result("new", uri="/library/new.mp4", width=1024)
+    new["videos"][0]["speech"] = []
+    made = made_up(new, width=1024)
     tables.write_part(str(output), part_of(made), made)
     assert reel(options(output, bundle, **{"reel.per_video": 1})) == DONE
     assert "is no longer there" in row_of(output)["reason"] or "does not exist" in row_of(output)["reason"]
@@ -213,3 +219,88 @@ def test_many_videos_are_read_part_by_part(tmp_path: Path) -> None:
     assert choice.clips_looked_at == 6000
     assert choice.seconds == pytest.approx(60, abs=0.2)
     assert len({edit["video_id"] for edit in choice.edits}) == len(choice.edits)
+
+
+def choice_of(output: str, target_s: float = 40.0, **groups: dict) -> Choice:
+    settings = Settings.model_validate({"cut": {}, "reel": {"apart": 0}} | groups)
+    return choose(output, list_results(output, LibrarySettings()), settings, target_s)
+
+
+def test_clips_of_every_video_are_cut_between_its_own_words(tmp_path: Path) -> None:
+    """Talk with a pause every few seconds, elsewhere in each video."""
+    output, known = str(tmp_path), {}
+    for number in range(6):
+        speech = np.full(round(150 / STEP_S), 0.95, np.float32)
+        for pause_s in np.arange(1 + 0.37 * number, 150, 2.9 + 0.2 * number):
+            speech[round(pause_s / STEP_S) : round((pause_s + 0.7) / STEP_S)] = 0.01
+        rows = result(f"v{number}")
+        rows["videos"][0]["speech"] = speech.tolist()
+        known[f"v{number}"] = edges_of(speech, np.empty(0), 0.12)
+        made = made_up(rows)
+        tables.write_part(output, part_of(made), made)
+
+    def broken(choice: Choice) -> int:
+        """Cuts inside a word, of clips that are long enough to hold two pauses."""
+        found = 0
+        lengths = {clip["clip"]: clip["end_s"] - clip["start_s"] for clip in choice.clips}
+        for edit in choice.edits:
+            if lengths[edit["clip"]] < 3.5:
+                continue
+            edges = known[edit["video_id"]]
+            found += int(edges.entering(np.array([edit["source_start_s"]]))[0] > 0.6)
+            found += int(edges.leaving(np.array([edit["source_end_s"]]))[0] > 0.6)
+        return found
+
+    spoken, deaf = choice_of(output), choice_of(output, cut={"speech": "off"})
+    assert len(spoken.edits) >= 4
+    assert broken(deaf) >= 4
+    assert broken(spoken) == 0
+    assert spoken.seconds == pytest.approx(40, abs=1)
+    clips = {clip["clip"]: clip for clip in spoken.clips}
+    for edit in spoken.edits:
+        clip = clips[edit["clip"]]
+        assert clip["video_id"] == edit["video_id"]
+        assert clip["start_s"] - 1e-6 <= edit["source_start_s"] < edit["source_end_s"] <= clip["end_s"] + 1e-6
+
+
+def test_tables_that_know_nothing_of_words_and_flashes_are_cut_as_before(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    rows = [result(f"v{number}") for number in range(6)]
+    for one in rows:
+        one["videos"][0] |= {"speech": None, "flashes_s": None}
+    made = made_up(*rows)
+    made["videos"] = made["videos"].drop_columns("flashes_s")
+    tables.write_part(output, part_of(made), made)
+    assert choice_of(output).seconds == pytest.approx(40, abs=0.1)
+
+
+def test_the_order_of_a_preset_is_that_of_the_reel_unless_it_is_said(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    made = made_up(*(result(f"v{number}") for number in range(8)))
+    tables.write_part(output, part_of(made), made)
+
+    def scores(**groups: dict) -> list[float]:
+        return [clip["score"] for clip in choice_of(output, **groups).clips]
+
+    by_score = sorted(scores(), reverse=True)
+    assert scores() != by_score
+    assert scores(cut={"order": "best_first"}) == by_score
+    again = scores(cut={"order": "best_first"}, reel={"order": "chronological", "apart": 0})
+    assert again == scores()
+
+
+@pytest.mark.usefixtures("here")
+def test_what_a_preset_asks_for_is_done_or_said(
+    output: Path, bundle: str, capsys: pytest.CaptureFixture
+) -> None:
+    asked = {"render.aspect": "9:16", "render.copy_video": True, "render.clips": True}
+    assert reel(options(output, bundle, **asked)) == DONE
+    said = capsys.readouterr().err
+    assert "render.copy_video does not apply" in said
+    assert "render.clips does not apply" in said
+    row = row_of(output)
+    assert row["width"] * 16 == row["height"] * 9
+    timeline = otio.adapters.read_from_file(str(output / "media/library/best/reel.otio"))
+    names = [clip.name for clip in timeline.video_tracks()[0].find_clips()]
+    assert names == [Path(edit["uri"]).name for edit in row["edits"]]
+    assert "media/library/best/reel.otio" in row["files"]

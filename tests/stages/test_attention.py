@@ -68,7 +68,7 @@ def test_the_axis_is_the_one_that_the_crop_moves_on() -> None:
 def test_a_black_picture_is_nothing_to_look_at() -> None:
     seen = Attend(nothing, nothing)(np.zeros((3, HEIGHT, WIDTH, 3), np.uint8), across=True)
     assert not seen.mass.any()
-    assert seen.kept == [None] * 3
+    assert seen.faces == seen.text == [None] * 3
 
 
 def test_a_large_face_outweighs_a_bright_thing_and_must_be_kept_with_its_hair() -> None:
@@ -76,7 +76,7 @@ def test_a_large_face_outweighs_a_bright_thing_and_must_be_kept_with_its_hair() 
     face = boxes((0.2, 0.2, 0.3, 0.5, 0.9))
     seen = Attend(lambda picture: face, nothing)(frames, across=True)
     assert inside(seen.mass[1], 0.1, 0.4) > 0.55
-    low, high = seen.kept[1]
+    low, high = seen.faces[1]
     assert low < 0.18
     assert high > 0.32
 

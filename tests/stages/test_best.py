@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from stages.best import LEAST_HELD, Pool, ReelSettings, distance, standing, window
+from stages.nn.voice import STEP_S
+from stages.pauses import edges_of
 
 WIDTH = 16
 FREE = ReelSettings(apart=0)
@@ -104,3 +106,26 @@ def test_a_long_clip_is_shown_around_its_best_moment_and_stays_inside() -> None:
     assert window(10, 20, 10.5, 4) == (10, 14)
     assert window(10, 20, 19.9, 4) == (16, 20)
     assert window(10, 20, None, 4) == (13, 17)
+
+
+def test_a_window_of_speech_is_from_a_pause_to_a_pause_around_the_best_moment() -> None:
+    speech = np.full(round(30 / STEP_S), 0.95, np.float32)
+    for pause_s in (2.0, 6.4, 11.2, 20.0):
+        speech[round(pause_s / STEP_S) : round((pause_s + 0.8) / STEP_S)] = 0.01
+    edges = edges_of(speech, np.empty(0), 0.12)
+    start_s, end_s = window(0, 30, 9.0, 4.0, 10.0, edges)
+    assert 6.4 < start_s < 7.2
+    assert 11.2 < end_s < 12.0
+    # No longer than a sentence may be: the one from 12 to 20 s is cut, and near what was to be shown.
+    start_s, end_s = window(0, 30, 15.0, 4.0, 5.0, edges)
+    assert start_s <= 15 <= end_s
+    assert 2.0 <= end_s - start_s <= 5.0
+
+
+def test_a_window_without_speech_moves_off_a_flash_only() -> None:
+    still = edges_of(np.empty(0, np.float32), np.array([40.0]), 0.12)
+    assert window(10, 20, 15, 4, 10, still) == window(10, 20, 15, 4)
+    flash = edges_of(np.empty(0, np.float32), np.array([13.02]), 0.12)
+    start_s, end_s = window(10, 20, 15, 4, 10, flash)
+    assert not flash.flash_at(np.array([start_s, end_s])).any()
+    assert (start_s, end_s) == pytest.approx((13, 17), abs=0.6)

@@ -36,7 +36,7 @@ def test_a_clip_is_the_frames_on_show_in_it_and_the_reel_is_as_long_as_was_asked
     rng = np.random.default_rng(1)
     starts = np.cumsum(rng.uniform(3, 4, 30))
     spans = [(float(s), float(s + rng.uniform(1.2, 2.5))) for s in starts]
-    edits = on_frames(edits_of(spans, 0.3), source, fps)
+    edits = on_frames(edits_of(spans, 0.3), [source] * len(spans), fps)
     slots = lay_out(edits, fps)
     step_s = max(1, round(source.fps / fps)) / float(source.fps)
     times = source.first_s + np.arange(int(130 * source.fps)) / float(source.fps)
@@ -53,7 +53,7 @@ def test_a_clip_is_the_frames_on_show_in_it_and_the_reel_is_as_long_as_was_asked
 
 def test_every_frame_that_the_cutter_takes_is_shown_once():
     source = Frames(Fraction(25), 0.02)
-    (slot,) = lay_out(on_frames(edits_of([(1.03, 2.05)]), source, source.fps), source.fps)
+    (slot,) = lay_out(on_frames(edits_of([(1.03, 2.05)]), [source], source.fps), source.fps)
     frames = ((source.time_s(n), n) for n in range(100))
     shown = list(conform(frames, (slot.start_s, slot.end_s), slot.count, source.fps, source.fps))
     assert shown == [(n, 1) for n in range(26, 51)]
@@ -63,8 +63,29 @@ def test_every_frame_that_the_cutter_takes_is_shown_once():
 def test_clips_that_follow_on_one_another_still_do():
     source = Frames(Fraction(30000, 1001), 0.0)
     for middle_s in np.linspace(2.3, 2.4, 21):
-        a, b = on_frames(edits_of([(1.01, middle_s), (middle_s, 4.0)]), source, source.fps)
+        a, b = on_frames(edits_of([(1.01, middle_s), (middle_s, 4.0)]), [source] * 2, source.fps)
         assert a["source_end_s"] == b["source_start_s"]
+
+
+def test_sources_of_different_rates_keep_to_their_own_frames_and_the_reel_to_its_length():
+    fps = Fraction(30000, 1001)
+    sources = [
+        Frames(Fraction(rate), first_s) for rate, first_s in (("25", 0.0), ("50", 0.013), ("24", 0.3))
+    ] * 5
+    spans = [(1.0137 + 0.11 * k, 2.5 + 0.1 * k) for k in range(15)]
+    edits = on_frames(edits_of(spans), sources, fps)
+    for slot, source, (start_s, end_s) in zip(lay_out(edits, fps), sources, spans, strict=True):
+        number = (slot.start_s - source.first_s) * source.fps
+        assert number == pytest.approx(round(number), abs=1e-6)
+        assert start_s - 1 / source.fps <= slot.start_s <= start_s + 1 / source.fps
+        assert slot.end_s <= end_s + 2 / source.fps
+        assert slot.count / fps == pytest.approx(slot.end_s - slot.start_s, abs=0.5 / fps)
+    asked_s = sum(b - a for a, b in spans)
+    assert lay_out(edits, fps)[-1].end / fps == pytest.approx(asked_s, abs=0.1)
+    # Two sources that are cut at one time do not go on from one another.
+    _, b = on_frames(edits_of([(1.0, 2.035), (2.035, 3.0)]), sources[:2], fps)
+    number = (b["source_start_s"] - 0.013) * 50
+    assert number == pytest.approx(round(number), abs=1e-6)
 
 
 def test_what_a_row_does_not_say_is_the_start():

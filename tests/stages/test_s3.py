@@ -2,12 +2,14 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, SSLError
 
 from pipeline import storage
 from pipeline.library import list_library
 from stages import tally
+from stages.audio import read_samples
 from stages.container import keeping_blocks, open_source
 from stages.failure import Failed, Unavailable
 from stages.filesystem import open_filesystem
@@ -274,3 +276,19 @@ def test_what_is_opened_again_is_read_once_and_a_new_version_anew(s3: Bucket, tm
         assert again > 0
         assert other != size
     assert read()[0] > 0
+
+
+def test_sound_alone_is_read_without_the_bytes_of_the_picture(s3: Bucket, tmp_path: Path) -> None:
+    facts = make_video(tmp_path / "a.mov", seconds=0.4, size=(1920, 1080), codec="rawvideo")
+    uri = f"{s3.uri}/sound.mov"
+    storage.put_file(facts.path, uri)
+    read = {}
+    for alone in (False, True):
+        with keeping_blocks(), open_source(uri) as source:
+            if alone:
+                source.only(source.audio)
+            before = tally.counts()["read_bytes"]
+            samples = read_samples(source, 0.0, 19200)
+            read[alone] = tally.counts()["read_bytes"] - before
+            assert np.abs(samples).max() > 0.1
+    assert read[True] < 0.5 * read[False]
