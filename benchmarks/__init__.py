@@ -1,0 +1,1 @@
+import stages as stages  # before anything loads numpy or torch: it says how their threads wait

@@ -72,12 +72,12 @@ torch.set_num_threads(1)
 from torchcodec.decoders import VideoDecoder
 from torchvision.transforms.v2.functional import resize
 film = VideoDecoder(path, num_ffmpeg_threads=1, seek_mode="approximate")
-ends = film.metadata.end_stream_seconds
-count = 0
-for start in range(0, int(ends), 30):
-    times = [start + k / 2 for k in range(60) if start + k / 2 < ends - 0.1]
+begin, end = film.metadata.begin_stream_seconds, film.metadata.end_stream_seconds
+due = [begin + k / 2 for k in range(int(2 * (end - begin)))]
+for start in range(0, len(due), 60):
+    times = due[start : start + 60]
     resize(film.get_frames_played_at(times).data, [256, 256])
-    count += len(times)
+count = len(due)
 """,
     "decord": """
 import decord
