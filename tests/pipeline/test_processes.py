@@ -65,6 +65,10 @@ def test_every_row_comes_out_whatever_its_neighbours_do() -> None:
     assert "surprise" in reasons["raise"]
     assert f"its worker died or hung for limits.stall_timeout_s = 2, {DEATHS} times" in reasons["crash"]
     assert reasons["hang"] == reasons["crash"]
+    assert [name for name in made if isinstance(made[name], dict) and made[name].get("killed")] == [
+        "crash",
+        "hang",
+    ]
     assert isinstance(made["away"], Unavailable)
 
 
