@@ -12,5 +12,5 @@ def open_models(uri: str | None) -> Bundle:
         return open_bundle(uri)
     except BundleError as error:
         raise BundleError(redact.without_secrets(str(error))) from error
-    except (OSError, BotoCoreError, ClientError) as error:
+    except (OSError, BotoCoreError, ClientError, ValueError, ImportError) as error:
         raise BundleError(f"cannot read the bundle {storage.shown(uri)}: {storage.reason(error)}") from error
