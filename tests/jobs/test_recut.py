@@ -372,8 +372,9 @@ def test_a_recut_leaves_a_record_that_is_no_analysis(output: Path, bundle: str) 
 
 
 @pytest.mark.slow
-def test_a_kill_loses_work_and_no_cut(output: Path, bundle: str) -> None:
-    """Killed after its first cut; the same command makes the rest."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_kill_loses_work_and_no_cut(output: Path, bundle: str, number: int) -> None:
+    """Ended after its first cut; the same command makes the rest."""
     script = (
         "import sys; from tests.jobs.test_recut import options; from jobs.recut import recut; "
         "from pathlib import Path; "
@@ -383,8 +384,11 @@ def test_a_kill_loses_work_and_no_cut(output: Path, bundle: str) -> None:
     deadline = time.monotonic() + 120
     while not list(output.glob("cuts/*.parquet")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process.pid, number)
     process.wait()
+    # Told to end it gives OUTPUT back.
+    assert process.returncode == (INTERRUPTED if number == signal.SIGTERM else -number)
+    assert (output / "runs" / ".lease").exists() is (number == signal.SIGKILL)
     before = rows(output)
     assert before
     assert recut(options(output, bundle, "x")) == DONE
