@@ -1,6 +1,7 @@
 """`reelmap reel OUTPUT --from ...`: one reel over many videos of an OUTPUT, the best of a day or a season."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 from PIL import ImageFont
 
 from cluster.machine import cores
-from cluster.plan import MEMORY_MIB
 from jobs.highlights import (
     DONE,
     SOME_FAILED,
@@ -31,13 +31,14 @@ from pipeline.best import (
     short_name,
     trials_of,
 )
+from pipeline.guard import Stage
 from pipeline.lease import lease
 from pipeline.library import LibraryError
 from pipeline.noted import noted
-from pipeline.processes import Stopped, room_for, through
+from pipeline.processes import PutOff, Stopped, through
 from pipeline.progress import make_console
 from pipeline.recut import list_results
-from pipeline.recutting import CORES_EACH, as_cut
+from pipeline.recutting import as_cut
 from pipeline.redact import without_secrets
 from pipeline.report import behind, write_report
 from pipeline.run import in_words, new_run_id
@@ -103,7 +104,9 @@ def prepare(options: Options) -> WantedReel:
     output = storage.absolute(options.output)
     videos = [video for video in list_results(output, settings.library) if options.videos(video)]
     if not videos:
-        raise LibraryError(f"no video of {storage.shown(output)} is meant by --from, --since and --until")
+        raise LibraryError(
+            f"no video of {storage.shown(output)} is meant by --from, --exclude, --since and --until"
+        )
     storage.check_writable(output)
     return WantedReel(output, name, settings, bundle, videos)
 
@@ -181,17 +184,16 @@ def made(wanted: WantedReel, say: Say) -> dict[str, Any]:
 def rendered(row: dict[str, Any], wanted: WantedReel) -> dict[str, Any]:
     """In a process of its own: whatever a source does to its decoder, there is a row that says so."""
     args = (wanted.settings, wanted.output, cores())
-    (result,) = in_processes([row], "render", make_compile, args, 1, wanted)
+    (result,) = in_processes([row], "render", make_compile, args, wanted)
     if isinstance(result, Exception):
         raise storage.StorageError(str(result)) from result
     return result
 
 
 def deadly(choice: Choice, wanted: WantedReel) -> dict[str, str]:
-    """The videos that cannot be read, by video_id, each in a process of its own: some kill their decoder."""
-    rows = trials_of(choice)
-    workers = room_for(len(rows), CORES_EACH, MEMORY_MIB["decode"] << 20)
-    results = in_processes(rows, "decode", make_trial, (wanted.settings, wanted.output), workers, wanted)
+    """The videos that cannot be read, by video_id, one after the other: some kill their decoder."""
+    args = (wanted.settings, wanted.output)
+    results = in_processes(trials_of(choice), "decode", make_trial, args, wanted)
     names = {video["video_id"]: short_name(video["uri"]) for video in choice.videos}
     return {
         result["video_id"]: f"{names[result['video_id']]}: {result['failure']['reason']}"
@@ -201,12 +203,12 @@ def deadly(choice: Choice, wanted: WantedReel) -> dict[str, str]:
 
 
 def in_processes(
-    rows: list[dict[str, Any]], name: str, make: Any, args: tuple, workers: int, wanted: WantedReel
-) -> list[Any]:
-    """What `through` makes of the rows; one death of its worker is enough to say so of a row."""
+    rows: list[dict[str, Any]], name: str, make: Callable[..., Stage], args: tuple, wanted: WantedReel
+) -> list[dict[str, Any] | PutOff]:
+    """What `through` makes of the rows, one at a time: one death of its worker is enough to say so of a row."""
     stall_timeout_s = wanted.settings.limits.stall_timeout_s
     try:
-        return [result for _, result in through(rows, name, make, args, workers, stall_timeout_s, 1)]
+        return [result for _, result in through(rows, name, make, args, 1, stall_timeout_s, 1)]
     except Stopped as error:
         raise CannotStart(in_words(error)) from error
 

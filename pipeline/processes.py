@@ -156,7 +156,9 @@ def _serve(
 
 def _end_with(parent: int) -> None:
     """From here on this process is gone as soon as its parent is, in whatever code it is then."""
-    if sys.platform == "linux":  # at once, even where native code keeps the thread below from running
+    # At once, even where native code keeps the thread below from running. It goes by the thread that started
+    # this process: whoever reads `through` does so in one that lasts.
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it had gone before
         os._exit(1)

@@ -169,6 +169,11 @@ def test_a_render_that_dies_and_no_video_alone_is_tried_once_more(
     assert row_of(output)["reason"] == "its worker died, twice, and with no video alone"
 
 
+def test_why_a_video_is_left_out_is_said_without_secrets() -> None:
+    why = {"a": "wide: cannot look at https://u:hunter2-hunter2@host/wide.mp4: it does not exist"}
+    assert job.reasons(why) == ["left out: wide: cannot look at https://host/wide.mp4: it does not exist"]
+
+
 @pytest.mark.usefixtures("here")
 def test_a_video_that_is_not_wanted_is_excluded(output: Path, bundle: str) -> None:
     assert reel(options(output, bundle, **{"library.exclude": ["WIDE.*"]})) == DONE
@@ -235,8 +240,8 @@ def test_what_does_not_fill_the_target_is_said_with_what_would(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"videos": From(("s3://other/*",))}, "is meant by --from"),
-        ({"videos": From(since=datetime.now(UTC) + timedelta(days=1))}, "is meant by --from"),
+        ({"videos": From(("s3://other/*",))}, "is meant by --from, --exclude"),
+        ({"videos": From(since=datetime.now(UTC) + timedelta(days=1))}, "is meant by --from, --exclude"),
         ({"reel.font": "/nowhere.ttf"}, "not a TrueType font"),
         ({"name": "a/b"}, "cannot be a name"),
     ],

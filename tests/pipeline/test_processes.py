@@ -125,11 +125,15 @@ def test_nothing_is_written_after_the_end_of_the_driver(tmp_path: Path, number: 
 
 
 def alive(pid: int) -> bool:
-    """A zombie is none."""
+    """A zombie is not, once the last of its threads has given up its files."""
+    process = Path(f"/proc/{pid}")
     try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+        gone = (
+            "\nState:\tZ" in (process / "status").read_text() and len(list((process / "task").iterdir())) == 1
+        )
     except OSError:
         return False
+    return not gone
 
 
 def wait_until(so: Callable[[], object], timeout_s: float = 60) -> None:
