@@ -205,7 +205,7 @@ def deadly(choice: Choice, wanted: WantedReel) -> dict[str, str]:
 def in_processes(
     rows: list[dict[str, Any]], name: str, make: Callable[..., Stage], args: tuple, wanted: WantedReel
 ) -> list[dict[str, Any] | PutOff]:
-    """What `through` makes of the rows, one at a time: one death of its worker is enough to say so of a row."""
+    """What `through` makes of the rows, one at a time: one death of its worker is enough."""
     stall_timeout_s = wanted.settings.limits.stall_timeout_s
     try:
         return [result for _, result in through(rows, name, make, args, 1, stall_timeout_s, 1)]
