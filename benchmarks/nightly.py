@@ -24,7 +24,7 @@ import boto3
 import click
 import pyarrow as pa
 
-from jobs.highlights import open_models
+from jobs.models import open_models
 from pipeline import tables
 from pipeline.config import Settings
 from pipeline.library import list_library

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from pipeline import schema, storage, tables
-from pipeline.search import Query, search
+from pipeline.search import Query, look, search
 
 WIDTH = 256
 PER_VIDEO, VIDEOS_EACH = 100, 64  # clips of a video, videos of a part: as a large run publishes them
@@ -71,7 +71,7 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF)
     vector = np.random.default_rng(1).standard_normal(WIDTH).astype(np.float32)
     started = time.perf_counter()
-    found = search(options.folder, Query(vector / np.linalg.norm(vector), None), 20)
+    found = search(look(options.folder), Query(vector / np.linalg.norm(vector), None), 20)
     wall_s = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import ray
 from ray._private import ray_constants
 
+from cluster.machine import cores
 from cluster.reaper import reaping
 
 # Each operator asks for a fraction of a CPU and Ray Data reserves some for every operator: with few logical
@@ -49,7 +50,7 @@ def connection(address: str | None) -> Iterator[None]:
                 ray.init(address=address, **quiet)
             else:
                 _start(marked, quiet)
-        with _terminate_as_interrupt():
+        with terminate_as_interrupt():
             yield
 
 
@@ -59,7 +60,7 @@ def _start(marked: dict[str, str], quiet: dict[str, Any]) -> None:
         # would choose without a word.
         ray.init(
             address="local",
-            num_cpus=max(MIN_LOGICAL_CPUS, LOGICAL_CPUS_PER_CORE * (os.cpu_count() or 1)),
+            num_cpus=max(MIN_LOGICAL_CPUS, LOGICAL_CPUS_PER_CORE * cores()),
             object_store_memory=min(OBJECT_STORE_BYTES, _shared_memory_bytes() // 2),
             include_dashboard=False,
             dashboard_host="127.0.0.1",
@@ -148,7 +149,7 @@ def _without_stderr() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
     """SIGTERM (a scheduler, a container being stopped) ends a run as cleanly as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -213,13 +213,17 @@ def plan_for(
         cores=max(1, int(resources.cores)),
         gpus=resources.gpus,
         **{name: sizes[name] for name in ("probe", "decode", "look", "score", "render")},
-        # Few videos are published one by one, to be there at once; of many, some share a part.
-        publish_rows=pools.publish_rows or max(1, min(64, videos // 64)),
+        publish_rows=pools.publish_rows or rows_per_part(videos),
         threads=work.threads,
         gpu_share=gpu_share(sizes, resources, pools),
         cpus=fractions(sizes, work),
         memory=set_aside(sizes, resources),
     )
+
+
+def rows_per_part(videos: int) -> int:
+    """Few results are published one by one, to be there at once; of many, some share a part."""
+    return max(1, min(64, videos // 64))
 
 
 def wanted(work: Costs, pools: PoolSettings, rate: float, share_gpus: bool) -> dict[str, int]:

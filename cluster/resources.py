@@ -1,12 +1,12 @@
 """What the connected cluster has: nodes with their cores, GPUs and memory."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from cluster.connect import LOGICAL_CPUS_PER_CORE, MIN_LOGICAL_CPUS, cluster_address
+from cluster.machine import cores
 
 # Memory of a GPU by the name that Ray gives it, in GiB. Of one that is not here, none is said to be known.
 GPU_GIB = {
@@ -82,7 +82,7 @@ def connected(address: str | None) -> Resources:
     alive = [node for node in ray.nodes() if node["Alive"]]
     logical = sum(node["Resources"].get("CPU", 0.0) for node in alive)
     if cluster_address(address) is None and len(alive) == 1:
-        return Resources((_node(alive[0]["Resources"], float(os.cpu_count() or 1)),), logical)
+        return Resources((_node(alive[0]["Resources"], float(cores())),), logical)
     working = [node["Resources"] for node in alive if node["Resources"].get("CPU")]
     return Resources(tuple(_node(has, has["CPU"]) for has in working), logical)
 

@@ -12,10 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from ray.exceptions import RayError
 
 from jobs.highlights import (
-    COULD_NOT_START,
     DONE,
     GOES_ON,
     INTERRUPTED,
@@ -23,19 +21,21 @@ from jobs.highlights import (
     CannotStart,
     Say,
     check_models,
-    open_models,
+    exit_code,
     process,
     say_outcome,
+    saying,
     starting,
 )
 from jobs.job_file import JobFile, load_job_file
+from jobs.models import open_models
 from jobs.schedule import LEFT
 from pipeline import again, storage, tables
 from pipeline.backlog import COLUMNS, Backlog, Row, compare
 from pipeline.budget import deadline, fitting, ordered
 from pipeline.forget import forget
 from pipeline.gate import Gate
-from pipeline.lease import Busy, Lost, lease
+from pipeline.lease import lease
 from pipeline.library import LibraryError, filter_of, look_through
 from pipeline.lost import tried_again
 from pipeline.progress import make_console
@@ -122,11 +122,9 @@ def archive(options: Options) -> int:
     the next time (deadline or budget), 4 another run is on, 130 interrupted.
     """
     console = make_console()
+    say = saying(console)
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    try:
+    def carry_out() -> int:
         with starting():
             night = prepare(options)
             backlog = night.backlog()
@@ -147,16 +145,8 @@ def archive(options: Options) -> int:
             check_models(night.file.settings, night.bundle)
             storage.check_writable(night.file.output)
         return work(night, options.address, console, say)
-    except CannotStart as error:
-        say(f"reelmap: {error}")
-        return BUSY if isinstance(error.__cause__, Busy) else COULD_NOT_START
-    except (storage.StorageError, Lost, ConnectionError, RayError) as error:
-        say(f"reelmap: {in_words(error)}")
-        say(GOES_ON)
-        return SOME_FAILED
-    except KeyboardInterrupt:
-        say(f"interrupted: {GOES_ON}")
-        return INTERRUPTED
+
+    return exit_code(carry_out, say, BUSY)
 
 
 def prepare(options: Options) -> Night:

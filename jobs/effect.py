@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from jobs.label import seconds
+from jobs.models import open_models
 from pipeline import storage
 from pipeline.wording import tenths
 from stages.effects import Effects, EffectSettings, effect_names
 from stages.failure import Dropped, Failed, Unavailable
 from stages.film import Film, cuts_of, look_at, write_film
-from stages.nn.weights import BundleError, open_bundle
+from stages.nn.weights import BundleError
 from stages.pulses import SHORTEST_FRAMES, Pulse, periodic, pulses_at
 
 DONE, COULD_NOT, INTERRUPTED = 0, 2, 130
@@ -84,7 +85,7 @@ def prepared(options: Options, out: str) -> Effects:
     if not options.overwrite and storage.exists(out):
         raise EffectError(f"{storage.shown(out)} is there already: --overwrite replaces it")
     storage.check_writable(out.rsplit("/", 1)[0] or "/")
-    return Effects(EffectSettings(strength=options.strength), open_bundle(options.bundle))
+    return Effects(EffectSettings(strength=options.strength), open_models(options.bundle))
 
 
 def planned(film: Film, options: Options) -> list[Pulse]:

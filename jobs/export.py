@@ -65,7 +65,13 @@ def read_timeline(output: str, video_id: str) -> otio.schema.Timeline:
 
 
 def relink(timeline: otio.schema.Timeline, folder: str) -> None:
-    """Point every clip at the file of its source's name in `folder`."""
+    """Point every clip at the file of its source's name in `folder`. Raises ExportError."""
     for clip in timeline.find_clips():
-        path = storage.join(folder, clip.media_reference.name)
+        name = clip.media_reference.name
+        try:
+            path = storage.join(folder, name)
+        except ValueError as error:
+            raise ExportError(
+                f"{name!r} cannot be a file of --media: leave that out, or rename it"
+            ) from error
         clip.media_reference.target_url = Path(path).as_uri() if path.startswith("/") else path

@@ -4,15 +4,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow.compute as pc
-from botocore.exceptions import BotoCoreError, ClientError
 from ray.exceptions import RayError
 from rich.console import Console
 
 from cluster.autoscale import room
-from cluster.connect import connection
+from cluster.connect import connection, terminate_as_interrupt
 from cluster.preflight import ClusterUnfit
+from jobs.models import open_models
 from jobs.plan import expected_speed, footage_of, plan_job, show_plan
 from jobs.preflight import preflight
 from pipeline import again, redact, storage, tables
@@ -31,7 +32,7 @@ from stages.colour import Grade
 from stages.compress import Compress
 from stages.effects import Effects
 from stages.features import ExtractFeatures
-from stages.nn.weights import Bundle, BundleError, open_bundle
+from stages.nn.weights import Bundle, BundleError
 from stages.score import Score
 
 DONE, SOME_FAILED, COULD_NOT_START, INTERRUPTED = 0, 1, 2, 130
@@ -64,9 +65,7 @@ class CannotStart(Exception):
 def highlights(options: Options) -> int:
     """The exit code: 0 all done, 1 some failed or the run broke off, 2 could not start, 130 interrupted."""
     console = make_console()
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    say = saying(console)
 
     def carry_out() -> int:
         with starting():
@@ -91,14 +90,23 @@ def highlights(options: Options) -> int:
     return exit_code(carry_out, say)
 
 
-def exit_code(carry_out: Callable[[], int], say: Say) -> int:
-    """What `carry_out` returns; or what stands for the error or the Ctrl-C that ended it, which is said."""
+def saying(console: Console) -> Say:
+    """Text as it is, for names and reasons: nothing in it is markup."""
+    return partial(console.print, highlight=False, markup=False, soft_wrap=True)
+
+
+def exit_code(carry_out: Callable[[], int], say: Say, busy: int = COULD_NOT_START) -> int:
+    """What `carry_out` returns; or what stands for the error or the Ctrl-C that ended it, which is said.
+
+    busy   stands for an OUTPUT in use by another run
+    """
     try:
-        return carry_out()
+        with terminate_as_interrupt():
+            return carry_out()
     except CannotStart as error:
         say(f"reelmap: {error}")
-        return COULD_NOT_START
-    except (storage.StorageError, Lost, ConnectionError, RayError) as error:
+        return busy if isinstance(error.__cause__, Busy) else COULD_NOT_START
+    except (storage.StorageError, Lost, RunBroken, ConnectionError, RayError) as error:
         say(f"reelmap: {in_words(error)}")
         say(GOES_ON)
         return SOME_FAILED
@@ -158,10 +166,7 @@ def process(
 
     footage_s   of all that is to do, where it is known without opening videos
     """
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
+    say = saying(console)
     began = time.monotonic()
     with ExitStack() as stack:
         with starting(RayError, RuntimeError):  # Ray of another version is a RuntimeError
@@ -191,16 +196,6 @@ def prepare(options: Options) -> Job:
     if len(listed) and not (options.dry_run or options.plan):
         storage.check_writable(output)
     return make_job(library, output, settings, bundle, listed, options.retry_failed, options.from_proxies)
-
-
-def open_models(uri: str | None) -> Bundle:
-    """Raises BundleError in words, without a password or signature that the URI may hold."""
-    try:
-        return open_bundle(uri)
-    except BundleError as error:
-        raise BundleError(redact.without_secrets(str(error))) from error
-    except (OSError, BotoCoreError, ClientError) as error:
-        raise BundleError(f"cannot read the bundle {storage.shown(uri)}: {storage.reason(error)}") from error
 
 
 def check_models(settings: Settings, bundle: Bundle) -> None:

@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from jobs.models import open_models
 from pipeline import storage
 from pipeline.proxies import ProxyError, check_codec, frames_of, open_decoder, read_proxies, rgb
 from pipeline.videos import VideoError, Videos
 from stages.nn.entropy import CodecError
-from stages.nn.weights import BundleError, open_bundle
+from stages.nn.weights import BundleError
 
 TICK = Fraction(1, 1_000_000)
 DONE, COULD_NOT = 0, 2
@@ -36,7 +37,7 @@ def proxies(
     """Exit code: 0 all frames are written, 2 not."""
     output, out = storage.absolute(output), storage.absolute(out)
     try:
-        bundle = open_bundle(bundle_uri)
+        bundle = open_models(bundle_uri)
         stored = read_proxies(output, Videos(output).find(video))
         check_codec(stored, bundle)
         decoded = (rgb(part, stored.colour) for part in frames_of(stored, open_decoder(bundle)))

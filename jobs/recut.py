@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 from ray.exceptions import RayError
-from rich.console import Console
 
 from cluster.connect import connection
 from jobs.highlights import (
@@ -17,21 +16,23 @@ from jobs.highlights import (
     CannotStart,
     Say,
     exit_code,
-    open_models,
+    saying,
     starting,
 )
+from jobs.models import open_models
 from jobs.plan import plan_job
 from jobs.preflight import preflight
 from pipeline import cuts, schema, storage
 from pipeline.config import Settings, load_settings
 from pipeline.lease import lease
 from pipeline.library import LibraryError
+from pipeline.noted import noted
 from pipeline.processes import Stopped
 from pipeline.progress import make_console
 from pipeline.recut import list_results, todo_of
 from pipeline.recutting import Recutting
-from pipeline.report import write_report
-from pipeline.run import Job, new_run_id
+from pipeline.report import behind, write_report
+from pipeline.run import Job, RunBroken, in_words, new_run_id
 from pipeline.wording import several, size
 from stages.colour import Grade
 from stages.effects import Effects
@@ -64,27 +65,31 @@ class Wanted:
     def settings_key(self) -> str:
         return self.settings.key(self.bundle)
 
-    def todo(self) -> pa.Table:
-        done = cuts.done(self.output, self.name, self.settings_key)
+    def facts(self, command: str) -> dict[str, Any]:
+        """What pipeline/noted.py keeps of it."""
+        key, videos = self.settings_key, len(self.videos)
+        return {"command": command, "name": self.name, "settings_key": key, "videos": videos}
+
+    def todo(self, known: cuts.Known) -> pa.Table:
+        done = known.done(self.name, self.settings_key)
         return todo_of(self.videos, self.name, self.settings_key, done)
 
 
 def recut(options: Options) -> int:
     """The exit code: 0 all done, 1 some failed or were put off, 2 could not start, 130 interrupted."""
     console = make_console()
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    say = saying(console)
 
     def carry_out() -> int:
         with starting():
             wanted = prepare(options)
-            todo = len(wanted.todo())
+            known = cuts.Known(wanted.output)
+            todo = len(wanted.todo(known))
+            pages = behind(known)
         videos = len(wanted.videos)
         say(f"cut {wanted.name!r} of {several(videos, 'video')}, {videos - todo} done already, {todo} to do")
-        if not todo:
-            return DONE
-        return work(wanted, options.address, console, say)
+        # A killed recut leaves pages that do not tell of its last cuts.
+        return work(wanted, options.address, say) if todo or pages else DONE
 
     return exit_code(carry_out, say)
 
@@ -120,21 +125,28 @@ def settings_of(options: Options) -> Settings:
     return load_settings(options.config, dict(options.flags), options.assignments)
 
 
-def work(wanted: Wanted, address: str | None, console: Console, say: Say) -> int:
-    """Holds OUTPUT, makes the cuts, tidies, writes the pages of the videos."""
+def work(wanted: Wanted, address: str | None, say: Say) -> int:
+    """Holds OUTPUT, makes the cuts, tidies; writes the pages of the videos, also where it is stopped."""
+    run_id = new_run_id()
     with ExitStack() as stack:
         with starting():
             held = stack.enter_context(lease(wanted.output, HOLDER))
-            cuts.sweep(wanted.output)
+            storage.sweep_temporary(wanted.output)
             # Another run may have made some of them before the lease was ours.
-            job = Recutting(wanted.output, wanted.settings, wanted.todo())
-        for row in made(job, wanted, address, stack, say):
-            say(f"[{len(job.made)}/{len(job.todo)}] {line(row, wanted)}")
+            known = cuts.Known(wanted.output)
+            known.sweep()
+            job = Recutting(known, wanted.settings, wanted.todo(known), held.check)
+        with noted(wanted.output, run_id, wanted.facts(HOLDER), job.counts):
+            try:
+                with closing(made(job, wanted, address, run_id, say)) as rows:
+                    for number, row in enumerate(rows, 1):
+                        say(f"[{number}/{len(job.todo)}] {line(row, wanted)}")
+            finally:
+                held.check()
+                known.sweep()
+                page = write_report(wanted.output, set(), known)
         for uri, why in job.put_off.items():
             say(f"put off: {storage.shown(uri)}: {why}")
-        held.check()
-        cuts.sweep(wanted.output)
-        page = write_report(wanted.output, {row["video_id"] for row in job.made})
         say(summary(job.made))
         say(f"report: {storage.shown(page)}")
     failed = any(row["status"] != schema.OK for row in job.made)
@@ -142,27 +154,34 @@ def work(wanted: Wanted, address: str | None, console: Console, say: Say) -> int
 
 
 def made(
-    job: Recutting, wanted: Wanted, address: str | None, stack: ExitStack, say: Say
+    job: Recutting, wanted: Wanted, address: str | None, run_id: str, say: Say
 ) -> Iterator[dict[str, Any]]:
     """The rows of the cuts, as they are done: in processes here, on the cluster if there is an address."""
+    if not len(job.todo):
+        return
     if address is None:
         try:
             with closing(job.here()) as rows:
                 yield from rows
         except Stopped as error:
-            raise CannotStart(str(error)) from error
+            raise stopped(error, job.made or job.put_off) from error
         return
-    run_id = new_run_id()
-    with starting(RayError, RuntimeError):
-        stack.enter_context(connection(address))
-        # Sources are read by the workers, results by everybody: the checks are those of a whole run.
-        whole = Job(wanted.output, wanted.output, wanted.settings, wanted.bundle, job.todo, job.todo)
-        planned = plan_job(whole, address, sum(video["duration_s"] or 0.0 for video in wanted.videos))
-        plan = planned.plan.renders_only(planned.resources, len(job.todo))
-        for remark in preflight(whole, plan, address):
-            say(remark)
-    with closing(job.on_cluster(plan, run_id)) as rows:
-        yield from rows
+    with ExitStack() as stack:
+        with starting(RayError, RuntimeError):
+            stack.enter_context(connection(address))
+            # Sources are read by the workers, results by everybody: the checks are those of a whole run.
+            whole = Job(wanted.output, wanted.output, wanted.settings, wanted.bundle, job.todo, job.todo)
+            planned = plan_job(whole, address, sum(video["duration_s"] or 0.0 for video in wanted.videos))
+            plan = planned.plan.renders_only(planned.resources, len(job.todo))
+            for remark in preflight(whole, plan, address):
+                say(remark)
+        with closing(job.on_cluster(plan, run_id)) as rows:
+            yield from rows
+
+
+def stopped(error: Stopped, work_done: object) -> Exception:
+    """What a worker that cannot begin means for the command: it could not start, or it broke off."""
+    return RunBroken(str(error)) if work_done else CannotStart(in_words(error))
 
 
 def line(row: dict[str, Any], wanted: Wanted) -> str:

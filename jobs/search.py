@@ -6,16 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from jobs.models import open_models
 from pipeline import storage, tables
 from pipeline.report import render_search
 from pipeline.search import (
     PICTURES,
     Found,
     Query,
+    Searched,
     SearchError,
     clip_query,
+    look,
     parse_where,
     picture_query,
     search,
@@ -23,7 +24,7 @@ from pipeline.search import (
 from pipeline.videos import VideoError
 from pipeline.wording import several, tenths
 from stages.filesystem import protocol_of
-from stages.nn.weights import BundleError, open_bundle
+from stages.nn.weights import BundleError
 
 DONE, COULD_NOT, INTERRUPTED = 0, 2, 130
 
@@ -44,13 +45,11 @@ def find(options: Options, say: Callable[[str], None], warn: Callable[[str], Non
     """Exit code: 0 looked, whether or not something was found, 2 could not look, 130 interrupted."""
     output = storage.absolute(options.output)
     try:
-        newest = tables.current(output)
-        if not len(newest):
-            raise SearchError(f"there are no results of reelmap in {storage.shown(output)}")
+        known = look(output)
         where, columns = parse_where(options.where) if options.where else (None, ())
-        query = query_of(output, options)
-        found = search(output, query, options.top, not options.all_of_a_shot, where, columns, newest)
-        hits = described(output, found)
+        query = query_of(known, options)
+        found = search(known, query, options.top, not options.all_of_a_shot, where, columns)
+        hits = described(known, found)
         for why, clips in found.others.items():
             warn(f"{several(clips, 'clip')} left out, which cannot be compared: they have {why}")
         if options.as_json:
@@ -64,9 +63,6 @@ def find(options: Options, say: Callable[[str], None], warn: Callable[[str], Non
     except (SearchError, VideoError, BundleError, storage.StorageError) as error:
         warn(f"reelmap: {error}")
         return COULD_NOT
-    except (BotoCoreError, ClientError) as error:
-        warn(f"reelmap: cannot read the bundle: {storage.reason(error)}")
-        return COULD_NOT
     except KeyboardInterrupt:
         return INTERRUPTED
     return DONE
@@ -75,25 +71,20 @@ def find(options: Options, say: Callable[[str], None], warn: Callable[[str], Non
 JSON = ("score", "video_id", "uri", "clip", "shot", "start_s", "end_s")
 
 
-def query_of(output: str, options: Options) -> Query:
+def query_of(known: Searched, options: Options) -> Query:
     """A file is a picture by its name; all else must be a clip."""
     if options.query.lower().endswith(PICTURES):
-        return picture_query(output, options.query, open_bundle(options.bundle))
-    return clip_query(output, options.query)
+        return picture_query(known, options.query, open_models(options.bundle))
+    return clip_query(known, options.query)
 
 
-def described(output: str, found: Found) -> list[dict[str, Any]]:
-    """The hits with the URI of their video and their thumbnail."""
+def described(known: Searched, found: Found) -> list[dict[str, Any]]:
+    """The hits with the URI of their video and their thumbnail; none that a run has replaced since."""
     ids = {hit.video_id for hit in found.hits}
-    if not ids:
-        return []
-    uris = {
-        row["video_id"]: row["uri"]
-        for row in tables.read(output, "videos", ["video_id", "uri"], ids).to_pylist()
-    }
+    uris = known.uris()
     wanted = {(hit.video_id, hit.clip) for hit in found.hits}
     pictures = {}
-    for piece in tables.stream(output, "clips", ["clip", "thumbnail"], ids):
+    for piece in tables.stream(known.output, "clips", ["clip", "thumbnail"], ids, known.newest):
         keys = zip(piece["video_id"].to_pylist(), piece["clip"].to_pylist(), strict=True)
         for place, key in enumerate(keys):
             if key in wanted:
@@ -101,6 +92,7 @@ def described(output: str, found: Found) -> list[dict[str, Any]]:
     return [
         vars(hit) | {"uri": uris[hit.video_id], "thumbnail": pictures[hit.video_id, hit.clip]}
         for hit in found.hits
+        if (hit.video_id, hit.clip) in pictures
     ]
 
 

@@ -4,7 +4,6 @@ A real run into a folder that is thrown away, with one worker in every pool and 
 stage's wall time is its own work and its waiting, and not that of its neighbours.
 """
 
-import os
 import platform
 import tempfile
 from dataclasses import dataclass, replace
@@ -17,10 +16,11 @@ import pyarrow as pa
 from ray.exceptions import RayError
 
 from cluster.connect import connection
+from cluster.machine import cores
 from cluster.plan import plan_for
 from cluster.resources import Resources, connected
 from cluster.speeds import SHIPPED, STAGES, Cost, Speeds, default_file, write
-from jobs.highlights import CannotStart, Options, Say, prepare, starting
+from jobs.highlights import CannotStart, Options, Say, prepare, saying, starting
 from pipeline.library import LibraryError
 from pipeline.progress import make_console
 from pipeline.records import records
@@ -47,10 +47,7 @@ class Tuning:
 def tune(options: Tuning) -> int:
     """The exit code: 0 measured and written, 2 not, 130 interrupted."""
     console = make_console()
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
+    say = saying(console)
     file = Path(options.out) if options.out else default_file()
     try:
         check_writable(file)
@@ -162,4 +159,4 @@ def busy_elsewhere(speeds: Speeds) -> bool:
 
 def described(has: Resources) -> str:
     gpus = f", {has.gpus} GPUs" if has.gpus else ", no GPU"
-    return f"{os.cpu_count()} {platform.machine()} cores{gpus}, {datetime.now(UTC):%Y-%m-%d}"
+    return f"{cores()} {platform.machine()} cores{gpus}, {datetime.now(UTC):%Y-%m-%d}"

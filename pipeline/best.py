@@ -8,6 +8,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,9 +26,11 @@ from pipeline.publish import upload
 from pipeline.recut import check_version, facts_of
 from pipeline.rows import FACTS
 from stages import tally
+from stages.audio import RATE, read_samples
 from stages.axis import Axis
 from stages.best import Candidate, Pool, window
-from stages.container import keeping_blocks
+from stages.container import LimitSettings, keeping_blocks, open_source
+from stages.cutter import read_span
 from stages.failure import Failed
 from stages.medley import Medley, Take, TakesFailed
 from stages.pauses import Edges
@@ -215,13 +218,13 @@ class Compile:
         choice: Choice = row["choice"]
         before = tally.counts()["read_bytes"]
         try:
-            takes = self.takes(choice.videos)
+            takes = takes_of(self.output, choice.videos, self.limits, self.newest)
             known = {"takes": takes, "edits": choice.edits, "clips": choice.clips}
             with keeping_blocks(), tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
                 made = self.medley(known, Path(folder))
                 read_bytes = tally.counts()["read_bytes"] - before
                 with unwatched():  # the storage has time-outs of its own
-                    reel = upload(self.output, made, cuts.folder_of(None, row["name"]))
+                    reel = upload(self.output, made, cuts.place_of(row))
         except TakesFailed as error:
             return row | {"refused": error.reasons}
         of = {clip["clip"]: clip for clip in choice.clips}
@@ -238,43 +241,89 @@ class Compile:
             "refused": {},
         }
 
-    def takes(self, videos: list[Row]) -> list[Take]:
-        """Raises TakesFailed with all that is not what was analysed."""
-        only = {video["video_id"] for video in videos}
-        columns = list(dict.fromkeys(["video_id", "duration_s", "shard_log", "cuts_s", *FACTS.names]))
-        known = tables.read(self.output, "videos", columns, only, self.newest).to_pylist()
-        facts = {row["video_id"]: row for row in known}
-        takes, refused = [], {}
-        for video in videos:
-            name = short_name(video["uri"])
-            try:
-                check_version(video)
-                row = facts[video["video_id"]]
-                probe = facts_of(video | {"facts": {name: row[name] for name in FACTS.names}}, self.limits)
-            except Failed as error:
-                refused[video["video_id"]] = f"{name}: {error}"
-                continue
-            takes.append(
-                Take(
-                    video["video_id"],
-                    video["uri"],
-                    video["etag"] or "",
-                    name,
-                    probe,
-                    row["duration_s"],
-                    row["shard_log"] or (),
-                    row["cuts_s"] or (),
-                )
-            )
-        if refused:
-            raise TakesFailed(refused)
-        return takes
+
+class Trial:
+    """Reads what a reel shows of one video, as its render does: to know which one kills its decoder."""
+
+    def __init__(self, settings: Settings, output: str):
+        self.output, self.limits, self.newest = output, settings.limits, tables.current(output)
+
+    def __call__(self, row: Row) -> Row:
+        video = row["video"]
+        take = take_of(video, facts_in(self.output, [video], self.newest), self.limits)
+        fps = take.source_fps
+        for edit in row["edits"]:
+            span = edit["source_start_s"], edit["source_end_s"]
+            length_s = span[1] - span[0]
+            count = max(1, round(length_s * fps))
+            with closing(read_span(take.uri, span, count, fps, fps, self.limits, take.etag)) as frames:
+                for _ in frames:
+                    pass
+            if take.probe["audio_codec"]:
+                with open_source(take.uri, self.limits, take.etag) as source:
+                    source.only(source.audio)
+                    read_samples(source, span[0], round(length_s * RATE))
+        return row
+
+
+def trials_of(choice: Choice) -> list[Row]:
+    """A row for a Trial of each video."""
+    rows = {
+        video["video_id"]: {"video_id": video["video_id"], "video": video, "edits": [], "failure": None}
+        for video in choice.videos
+    }
+    for edit in choice.edits:
+        rows[edit["video_id"]]["edits"].append(edit)
+    return list(rows.values())
+
+
+def takes_of(output: str, videos: list[Row], limits: LimitSettings, newest: pa.Table) -> list[Take]:
+    """Raises TakesFailed with all that is not what was analysed."""
+    facts = facts_in(output, videos, newest)
+    takes, refused = [], {}
+    for video in videos:
+        try:
+            takes.append(take_of(video, facts, limits))
+        except Failed as error:
+            refused[video["video_id"]] = f"{short_name(video['uri'])}: {error}"
+    if refused:
+        raise TakesFailed(refused)
+    return takes
+
+
+def take_of(video: Row, facts: dict[str, Row], limits: LimitSettings) -> Take:
+    """Raises Failed for what is not what was analysed."""
+    check_version(video)
+    known = facts[video["video_id"]]
+    probe = facts_of(video | {"facts": {name: known[name] for name in FACTS.names}}, limits)
+    return Take(
+        video["video_id"],
+        video["uri"],
+        video["etag"] or "",
+        short_name(video["uri"]),
+        probe,
+        known["duration_s"],
+        known["shard_log"] or (),
+        known["cuts_s"] or (),
+    )
+
+
+def facts_in(output: str, videos: list[Row], newest: pa.Table) -> dict[str, Row]:
+    """What the tables know of these sources, by video_id."""
+    only = {video["video_id"] for video in videos}
+    columns = list(dict.fromkeys(["video_id", "duration_s", "shard_log", "cuts_s", *FACTS.names]))
+    known = tables.read(output, "videos", columns, only, newest).to_pylist()
+    return {video.pop("video_id"): video for video in known}
 
 
 def short_name(uri: str) -> str:
     """A file's name without its ending, for captions and messages."""
     name = storage.shown(uri).rstrip("/").rsplit("/", 1)[-1]
     return name.rpartition(".")[0] or name
+
+
+def make_trial(settings: Settings, output: str) -> Stage:
+    return Trial(settings, output)
 
 
 def make_compile(settings: Settings, output: str, threads: int) -> Stage:

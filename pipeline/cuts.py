@@ -1,18 +1,22 @@
 """Reels that were made from the tables, side by side under names: OUTPUT/cuts/ and their media.
 
-media/VIDEO_ID/NAME/    a cut of one video
-media/library/NAME/     a reel over many videos
+media/VIDEO_ID/NAME/KEY/    a cut of one video
+media/library/NAME/KEY/     a reel over many videos
 
 A cut is there when its row is: media are written first, the part of a cut is one file and has a hash for a
-name. Of several cuts of a video under one name the newest good one counts, and a failure that is newer still
-stands beside it: an attempt that failed takes nothing away.
+name. KEY is a hash of what a cut is made by and from, so that no row is ever beside the media of another one.
+Of several cuts of a video under one name the newest good one counts, and a failure that is newer still stands
+beside it: an attempt that failed takes nothing away.
 """
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import redact, schema, storage, tables
 from pipeline.publish import MEDIA
@@ -20,6 +24,8 @@ from pipeline.rows import to_table
 
 LIBRARY = "library"  # in place of a video_id, which is hex digits
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# What lies in media/VIDEO_ID/ itself has such endings: a folder called so would take the place of a file.
+_ENDINGS = (".mp4", ".otio", ".jpg", ".vtt", ".cube")
 
 Key = tuple[str, str]  # video_id or LIBRARY, name
 
@@ -28,12 +34,20 @@ def check_name(name: str) -> str:
     """The name, which becomes part of a path. Raises ValueError."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be a name: letters, digits, dots, - and _, 64 of them at most")
+    if name.lower().endswith(_ENDINGS):
+        raise ValueError(f"{name!r} cannot be a name: it ends as a file of a reel does")
     return name
 
 
 def folder_of(video_id: str | None, name: str) -> str:
-    """Where the media of a cut lie, below OUTPUT."""
+    """Where the media of the cuts of that name lie, below OUTPUT."""
     return f"{MEDIA}/{video_id or LIBRARY}/{name}"
+
+
+def place_of(row: dict[str, Any]) -> str:
+    """Where the media of this cut lie, below OUTPUT."""
+    key = hashlib.sha256(f"{row['settings_key']} {row['made_from']}".encode()).hexdigest()[:8]
+    return f"{folder_of(row['video_id'], row['name'])}/{key}"
 
 
 def key_of(row: dict[str, Any]) -> Key:
@@ -61,37 +75,103 @@ def read(output: str, columns: list[str] | None = None) -> pa.Table:
     return found.drop_columns("part") if columns is None else found.select(columns)
 
 
-def done(output: str, name: str, settings_key: str) -> dict[str, str]:
-    """video_id (or LIBRARY) -> made_from of the good cuts of that name and these settings."""
-    rows = read(output, ["video_id", "name", "status", "settings_key", "made_from"]).to_pylist()
-    return {
-        key_of(row)[0]: row["made_from"]
-        for row in rows
-        if (row["name"], row["settings_key"], row["status"]) == (name, settings_key, schema.OK)
-    }
+class Known:
+    """All cuts of an OUTPUT, read once; for long only in the hands of who holds the lease, and alone writes.
 
-
-def sweep(output: str) -> int:
-    """Removes what newer cuts have replaced, and cuts of videos that are gone, with their files.
-
-    Only for the holder of the OUTPUT's lease. Whenever it is killed, what is left reads the same.
+    Raises tables.Damaged for a part that is no table.
     """
-    if not tables.list_parts(output, "cuts"):
-        return 0
-    known = set(tables.current(output)["video_id"].to_pylist())
-    return _keep(output, lambda row: row["video_id"] is None or row["video_id"] in known)
+
+    def __init__(self, output: str):
+        self.output = output
+        self.rows = _all(output, [*_KEY, "made_from", "uri", "files"])
+
+    @property
+    def newest_at(self) -> datetime | None:
+        return pc.max(self.rows["made_at"]).as_py()
+
+    def done(self, name: str, settings_key: str) -> dict[str, str]:
+        """video_id (or LIBRARY) -> made_from of the good cuts of that name and these settings."""
+        named = self.rows.filter(pc.equal(self.rows["name"], name))
+        return {
+            key_of(row)[0]: row["made_from"]
+            for row in _newest(named).to_pylist()
+            if (row["settings_key"], row["status"]) == (settings_key, schema.OK)
+        }
+
+    def whole(self, owners: set[str]) -> list[dict[str, Any]]:
+        """Every column of the cuts of these videos, and of LIBRARY, that count."""
+        owner = pc.fill_null(self.rows["video_id"], LIBRARY)
+        mine = self.rows.filter(pc.is_in(owner, value_set=pa.array(sorted(owners), pa.string())))
+        places = [(row["part"], *key_of(row)) for row in _newest(mine).to_pylist()]
+
+        def rows(part: str) -> dict[tuple[str, ...], dict[str, Any]]:
+            found = tables.read_part(self.output, "cuts", part).to_pylist()
+            return {(part, *key_of(row)): row for row in found}
+
+        parts = tables.parallel(rows, sorted({part for part, *_ in places}))
+        known = {place: row for part in parts for place, row in part.items()}
+        return [known[place] for place in places]
+
+    def since(self, at: datetime | None) -> set[str]:
+        """Whose cuts were made after that: of which videos, and whether of LIBRARY."""
+        new = self.rows if at is None else self.rows.filter(pc.greater(self.rows["made_at"], at))
+        return set(pc.fill_null(new["video_id"], LIBRARY).unique().to_pylist())
+
+    def write(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Writes some cuts as one part, as the newest of all; returns them with the time that they got."""
+        at, newest = datetime.now(UTC), self.newest_at
+        if newest is not None:  # by a clock that may be ahead of this one
+            at = max(at, newest + timedelta(microseconds=1))
+        rows = [row | {"made_at": at} for row in rows]
+        part = write(self.output, rows)
+        new = to_table([row | {"part": part} for row in rows], self.rows.schema)
+        self.rows = pa.concat_tables([self.rows.filter(pc.not_equal(self.rows["part"], part)), new])
+        return rows
+
+    def sweep(self) -> int:
+        """Removes what newer cuts have replaced, and cuts of videos that are gone, with their files.
+
+        Whenever it is killed, what is left reads the same.
+        """
+        if not len(self.rows):
+            return 0
+        known = set(tables.current(self.output)["video_id"].to_pylist())
+        return self.keep(lambda row: row["video_id"] is None or row["video_id"] in known)
+
+    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> int:
+        """Of all rows only those that count and are wanted. Files go first: their row finds them again."""
+        counting = [row for row in _newest(self.rows).to_pylist() if wanted(row)]
+        kept = {(row["part"], *key_of(row)) for row in counting}
+        gone = [row for row in self.rows.to_pylist() if (row["part"], *key_of(row)) not in kept]
+        if not gone:
+            return 0
+        named = {path for row in counting for path in files_of(row)}
+        files = sorted({path for row in gone for path in files_of(row)} - named)
+        tables.parallel(lambda path: storage.delete(storage.join(self.output, path)), files)
+        for path in sorted({"/".join(path.split("/")[:3]) for path in files}):
+            storage.remove_empty_folders(storage.join(self.output, path))
+        renamed = {}
+        for part in sorted({row["part"] for row in gone}):
+            whole = tables.read_part(self.output, "cuts", part).to_pylist()
+            left = [row for row in whole if (part, *key_of(row)) in kept]
+            # The rows that stay stand in both for a moment, and count once.
+            renamed[part] = write(self.output, left) if left else None
+            if renamed[part] != part:
+                storage.delete(_uri(self.output, part))
+        counting = [row | {"part": renamed.get(row["part"], row["part"])} for row in counting]
+        self.rows = to_table(counting, self.rows.schema)
+        return len(gone)
 
 
 def drop(output: str, keys: Iterable[Key]) -> int:
     """Removes these cuts and their files; for the holder of the lease."""
     unwanted = set(keys)
-    return _keep(output, lambda row: key_of(row) not in unwanted) if unwanted else 0
+    return Known(output).keep(lambda row: key_of(row) not in unwanted) if unwanted else 0
 
 
 def remove(output: str, video_ids: set[str]) -> None:
     """Removes all cuts of these videos; for the holder of the lease."""
-    if tables.list_parts(output, "cuts"):
-        _keep(output, lambda row: row["video_id"] not in video_ids)
+    Known(output).keep(lambda row: row["video_id"] not in video_ids)
 
 
 def damaged(output: str) -> list[str]:
@@ -113,25 +193,6 @@ def files_of(row: dict[str, Any]) -> set[str]:
     folder = folder_of(row["video_id"], row["name"])
     named = {row["uri"], *(row["files"] or ())} - {None}
     return {path for path in named if path.startswith(f"{folder}/") and ".." not in path}
-
-
-def _keep(output: str, wanted: Any) -> int:
-    """Of all rows only those that count and are wanted. Files go first: their row finds them again."""
-    columns = [*_KEY, "uri", "files"]
-    found = _all(output, columns)
-    counting = [row for row in _newest(found).to_pylist() if wanted(row)]
-    kept = {(row["part"], *key_of(row)) for row in counting}
-    named = {path for row in counting for path in files_of(row)}
-    gone = [row for row in found.to_pylist() if (row["part"], *key_of(row)) not in kept]
-    files = sorted({path for row in gone for path in files_of(row)} - named)
-    tables.parallel(lambda path: storage.delete(storage.join(output, path)), files)
-    for part in sorted({row["part"] for row in gone}):
-        whole = tables.read_part(output, "cuts", part).to_pylist()
-        left = [row for row in whole if (part, *key_of(row)) in kept]
-        # The rows that stay stand in both for a moment, and count once.
-        if not left or write(output, left) != part:
-            storage.delete(_uri(output, part))
-    return len(gone)
 
 
 _KEY = ["video_id", "name", "settings_key", "status", "made_at"]

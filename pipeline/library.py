@@ -141,26 +141,37 @@ def id_of(uri: str) -> str:
 def filter_of(settings: LibrarySettings) -> Callable[[str], bool]:
     """Whether a path below the library is that of a video to be worked on."""
     extensions = {extension.lower().lstrip(".") for extension in settings.extensions}
-    include = [_glob(pattern) for pattern in settings.include]
-    exclude = [_glob(pattern) for pattern in settings.exclude]
+    passes = passing(settings)
 
     def wanted(path: str) -> bool:
         steps = path.split("/")
         if any(step.startswith(".") for step in steps):
             return False
         stem, dot, extension = steps[-1].rpartition(".")
-        if not (stem and dot and extension.lower() in extensions):
-            return False
-        return (not include or any(match(path) for match in include)) and not any(
-            match(path) for match in exclude
-        )
+        return bool(stem and dot and extension.lower() in extensions) and passes(path)
 
     return wanted
 
 
-def _glob(pattern: str) -> Callable[[str], bool]:
+def passing(settings: LibrarySettings, of_uris: bool = False) -> Callable[[str], bool]:
+    """Whether include and exclude let a path below the library through; or a URI.
+
+    Where the library of a URI begins is not known: a glob with a slash may begin at any of its folders.
+    """
+    include = [_glob(pattern, of_uris) for pattern in settings.include]
+    exclude = [_glob(pattern, of_uris) for pattern in settings.exclude]
+
+    def passes(path: str) -> bool:
+        wanted = not include or any(match(path) for match in include)
+        return wanted and not any(match(path) for match in exclude)
+
+    return passes
+
+
+def _glob(pattern: str, anywhere: bool) -> Callable[[str], bool]:
     try:
-        expression = re.compile(glob_translate(pattern), re.DOTALL | re.IGNORECASE)
+        path = f"**/{pattern}" if anywhere else pattern
+        expression = re.compile(glob_translate(path), re.DOTALL | re.IGNORECASE)
     except (ValueError, re.error) as error:
         raise LibraryError(f"not a glob pattern: {pattern!r} ({error})") from error
     if "/" in pattern:

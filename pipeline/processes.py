@@ -1,23 +1,32 @@
 """Rows through a stage in processes of this machine, for work that is not worth a Ray.
 
 The promises are those of pipeline/guard.py: what the stage raises is the row's `failure`, and a row that
-takes its process with it (a decoder that crashes, or hangs for longer than it may) harms no other.
+takes its process with it (a decoder that crashes, or hangs for longer than it may) harms no other. A process
+ends with the one that started it, however that ended: whoever writes to an OUTPUT does so under a lease.
 """
 
+import ctypes
 import multiprocessing
+import os
 import signal
-from collections import Counter, deque
+import sys
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from cluster.machine import cores, free_memory_bytes
+from cluster.plan import MEMORY_SHARE
 from pipeline.guard import Stage, failure, is_disk_full
 from stages.failure import Failed, Unavailable
 from stages.watchdog import bounded
 
-DEATHS = 2  # of its worker, until a row is found guilty of them
+DEATHS = 2  # of its worker, the last one alone, until a row is found guilty of them
 # Not by fork: torch and the clients of a store have threads.
 _SPAWN = multiprocessing.get_context("spawn")
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Row = dict[str, Any]
 PutOff = Unavailable | OSError  # the storage or the scratch disk, which are no fault of the row
@@ -27,6 +36,13 @@ class Stopped(Exception):
     """A worker cannot even begin; the message says why."""
 
 
+def room_for(rows: int, cores_each: int, bytes_each: int) -> int:
+    """Workers that this machine has cores and memory for, at least one and no more than there are rows."""
+    free = free_memory_bytes()
+    by_memory = rows if free is None else int(MEMORY_SHARE * free / bytes_each)
+    return max(1, min(rows, cores() // cores_each, by_memory))
+
+
 def through(
     rows: Iterable[Row],
     name: str,
@@ -34,51 +50,59 @@ def through(
     args: tuple,
     workers: int,
     stall_timeout_s: float | None = None,
+    deaths: int = DEATHS,
 ) -> Iterator[tuple[Row, Row | PutOff]]:
     """Each row with what the stage `make(*args)` made of it, as they come; or with why it was put off.
 
-    A stage that cannot be made raises Stopped.
+    A row whose worker died is tried again when all others are done, alone: a neighbour may have taken the
+    memory. One that is found guilty has `killed` beside its failure. A stage that cannot be made raises
+    Stopped.
     """
-    left, deaths = deque(rows), Counter()
-    busy: dict[Connection, tuple[_Worker, Row]] = {}
+    left, suspects = deque((row, 0) for row in rows), deque[tuple[Row, int]]()
+    busy: dict[Connection, tuple[_Worker, Row, int]] = {}
     idle: list[_Worker] = []
     try:
-        while left or busy:
+        while left or busy or suspects:
+            if not left and not busy:
+                left.append(suspects.popleft())
+                for spare in idle[1:]:
+                    spare.stop()
+                del idle[1:]
             while left and len(busy) < workers:
-                worker = idle.pop() if idle else _Worker(name, make, args, stall_timeout_s)
-                row = left.popleft()
-                worker.here.send(row)
-                busy[worker.here] = worker, row
+                row, before = left.popleft()
+                worker = _sent(row, idle, (name, make, args, stall_timeout_s))
+                busy[worker.here] = worker, row, before
             for ready in wait(list(busy)):
-                worker, row = busy.pop(ready)
+                worker, row, before = busy.pop(ready)
                 try:
                     result = worker.here.recv()
-                except (EOFError, ConnectionResetError):
+                except (EOFError, OSError):
                     worker.stop()
-                    deaths[row["video_id"]] += 1
-                    if deaths[row["video_id"]] < DEATHS:
-                        left.append(row)
+                    if before + 1 < deaths:
+                        suspects.append((row, before + 1))
                     else:
-                        yield row, row | {"failure": failure(name, Failed(_kills(stall_timeout_s)))}
+                        failed = failure(name, Failed(_kills(stall_timeout_s, deaths)))
+                        yield row, row | {"failure": failed, "killed": True}
                     continue
                 idle.append(worker)
                 if isinstance(result, Stopped):
                     raise result
                 yield row, result
     finally:
-        for worker in [*idle, *(worker for worker, _ in busy.values())]:
+        for worker in [*idle, *(worker for worker, _, _ in busy.values())]:
             worker.stop()
 
 
-def _kills(stall_timeout_s: float | None) -> str:
+def _kills(stall_timeout_s: float | None, deaths: int) -> str:
     hung = f" or hung for limits.stall_timeout_s = {stall_timeout_s:g}" if stall_timeout_s else ""
-    return f"its worker died{hung}, {DEATHS} times"
+    often = f", {deaths} times, the last time while it was processed alone" if deaths > 1 else ""
+    return f"its worker died{hung}{often}"
 
 
 class _Worker:
     def __init__(self, name: str, make: Callable[..., Stage], args: tuple, stall_timeout_s: float | None):
         self.here, there = _SPAWN.Pipe()
-        arguments = (there, name, make, args, stall_timeout_s)
+        arguments = (os.getpid(), there, name, make, args, stall_timeout_s)
         self.process = _SPAWN.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
         there.close()  # so that its end is noticed here
@@ -89,9 +113,31 @@ class _Worker:
         self.process.join()
 
 
+def _sent(row: Row, idle: list[_Worker], arguments: tuple) -> _Worker:
+    """A worker that has the row: an idle one that lives, or a new one."""
+    while idle:
+        worker = idle.pop()
+        try:
+            worker.here.send(row)
+        except OSError:  # it died with nothing to do: no fault of this row
+            worker.stop()
+            continue
+        return worker
+    worker = _Worker(*arguments)
+    with suppress(OSError):  # its end shows where its answer is awaited
+        worker.here.send(row)
+    return worker
+
+
 def _serve(
-    there: Connection, name: str, make: Callable[..., Stage], args: tuple, stall_timeout_s: float | None
+    parent: int,
+    there: Connection,
+    name: str,
+    make: Callable[..., Stage],
+    args: tuple,
+    stall_timeout_s: float | None,
 ) -> None:
+    _end_with(parent)
     # Ctrl-C is for the process that started this one, which then ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -106,6 +152,22 @@ def _serve(
         except EOFError:
             return
         there.send(_apply(name, stage, row, stall_timeout_s))
+
+
+def _end_with(parent: int) -> None:
+    """From here on this process is gone as soon as its parent is, in whatever code it is then."""
+    # At once, even where native code keeps the thread below from running. It goes by the thread that started
+    # this process: whoever reads `through` does so in one that lasts.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it had gone before
+        os._exit(1)
+
+    def watch() -> None:
+        wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 def _apply(name: str, stage: Stage, row: Row, stall_timeout_s: float | None) -> Row | PutOff:

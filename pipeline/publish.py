@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,17 @@ def upload(output: str, row: dict[str, Any], folder: str) -> dict[str, Any]:
 class Publish:
     """Writes the rows of a batch as one part of `output`; one short row each says what was published."""
 
-    def __init__(self, output: str, run_id: str, settings_key: str, codec: tuple[str, str], width: int):
+    def __init__(
+        self,
+        output: str,
+        run_id: str,
+        settings_key: str,
+        codec: tuple[str, str],
+        width: int,
+        after: dict[str, datetime] | None = None,
+    ):
         self.output, self.run_id, self.settings_key = output, run_id, settings_key
+        self.after = after or {}  # video_id -> when its last result was published, by whatever clock
         self.codec_kind, self.codec_sha256 = codec
         self.width = width
 
@@ -66,7 +75,7 @@ class Publish:
         facts = row.get("probe") or {}
         video = {name: row.get(name) for name in ("uri", "etag", "size_bytes", "modified_at", "shard_log")}
         video |= {name: facts.get(name) for name in schema.VIDEOS.names if name in facts}
-        video |= {"run_id": self.run_id, "published_at": datetime.now(UTC), "status": schema.OK}
+        video |= {"run_id": self.run_id, "published_at": self._now(row["video_id"]), "status": schema.OK}
         if row["failure"]:
             return _key(row) | video | {"status": row["failure"]["status"]}
         clips = row["clips"]
@@ -91,6 +100,11 @@ class Publish:
                 "flashes_s": row["flashes_s"],
             }
         )
+
+    def _now(self, video_id: str) -> datetime:
+        """The time; later than that of the last result, or the new one would not count."""
+        now, last = datetime.now(UTC), self.after.get(video_id)
+        return now if last is None else max(now, last + timedelta(microseconds=1))
 
     def _codes(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for sample, code in enumerate(row["codes"]):

@@ -4,7 +4,6 @@ in   a row of rows.LISTED, whose video has proxies in the archive
 out  a row of rows.GATHERED: features and thumbnails of the decoded proxies, the rest as it was stored
 """
 
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline import schema, storage, tables
 from pipeline.config import Settings
-from pipeline.library import LibraryError, LibrarySettings
+from pipeline.library import LibraryError, LibrarySettings, passing
 from pipeline.proxies import ProxyError, check_codec, frames_of, open_decoder, read_proxies, rgb
 from pipeline.rows import FACTS, LISTED
 from stages.decode import thumbnail
@@ -94,14 +93,5 @@ def list_archive(archive: str, settings: LibrarySettings, bundle: Bundle) -> pa.
     ids = set(codecs["video_id"].unique().to_pylist())
     columns = [name for name in LISTED.names if name in schema.VIDEOS.names]
     found = tables.read(archive, "videos", columns, ids, newest).sort_by("uri")
-    chosen = [matches(uri, settings) for uri in found["uri"].to_pylist()]
+    chosen = list(map(passing(settings, of_uris=True), found["uri"].to_pylist()))
     return found.filter(pa.array(chosen, pa.bool_())).slice(0, settings.limit)
-
-
-def matches(uri: str, settings: LibrarySettings) -> bool:
-    """Whether include and exclude let the video through, by its name or by the end of its path."""
-
-    def any_of(patterns: tuple[str, ...]) -> bool:
-        return any(PurePosixPath(uri.lower()).match(pattern.lower()) for pattern in patterns)
-
-    return (not settings.include or any_of(settings.include)) and not any_of(settings.exclude)

@@ -17,17 +17,26 @@ _READERS = 16
 def records(output: str, latest: int | None = None) -> Iterator[dict[str, Any]]:
     """The records in the order of their runs, or the `latest` of them; what is no record is left out."""
     folder = storage.join(output, "runs")
-
-    def read(name: str) -> dict[str, Any]:
-        try:
-            record = json.loads(storage.read_bytes(storage.join(folder, name)))
-        except ValueError:
-            return {}
-        return record if isinstance(record, dict) else {}
-
     names = storage.list_files(folder, ".json")
     with ThreadPoolExecutor(_READERS) as pool:
-        yield from filter(None, pool.map(read, names[-latest:] if latest else names))
+        found = pool.map(lambda name: _read(folder, name), names[-latest:] if latest else names)
+        yield from filter(None, found)
+
+
+def record_of(output: str, run_id: str) -> dict[str, Any]:
+    """The record of a run; empty where it is lost, or is none."""
+    try:
+        return _read(storage.join(output, "runs"), f"{run_id}.json")
+    except storage.Missing:
+        return {}
+
+
+def _read(folder: str, name: str) -> dict[str, Any]:
+    try:
+        record = json.loads(storage.read_bytes(storage.join(folder, name)))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def speed_of(known: Iterable[dict[str, Any]], settings_key: str) -> float | None:

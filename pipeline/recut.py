@@ -19,10 +19,10 @@ import torch
 from pipeline import cuts, schema, storage, tables
 from pipeline.config import Settings
 from pipeline.guard import Stage
-from pipeline.library import LibraryError, LibrarySettings, id_of
+from pipeline.library import LibraryError, LibrarySettings, id_of, passing
 from pipeline.making import make_cut, open_render
 from pipeline.publish import upload
-from pipeline.recall import MEASURES, matches
+from pipeline.recall import MEASURES
 from pipeline.rows import FACTS, TO_CUT, to_table
 from stages import tally
 from stages.container import LimitSettings, keeping_blocks, open_source
@@ -51,7 +51,7 @@ class Recut:
             made = self.render(known, Path(folder))
             read_bytes = tally.counts()["read_bytes"] - before
             with unwatched():  # the storage has time-outs of its own
-                reel = upload(self.output, made, cuts.folder_of(row["video_id"], row["name"]))
+                reel = upload(self.output, made, cuts.place_of(row))
         return row | {
             "reel": reel,
             "edits": [named(edit, row, made["clips"], known["stored"]) for edit in made["edits"]],
@@ -133,14 +133,16 @@ def named(
 def list_results(output: str, library: LibrarySettings) -> list[dict[str, Any]]:
     """The videos of an OUTPUT that have clips, as `current` names them, with what their source was; by URI.
 
-    Raises LibraryError if there is none.
+    Of several versions of a file it is the newest, or none if that has no clips. Raises LibraryError if there
+    are none at all.
     """
     newest = tables.current(output, ("uri", "etag", "size_bytes", "modified_at", "duration_s"))
+    newest = tables.latest_versions(newest)
     rows = newest.filter(pc.equal(newest["status"], schema.OK)).to_pylist()
     if not rows:
         raise LibraryError(f"there are no results of reelmap in {storage.shown(output)}")
-    rows = sorted((row for row in rows if matches(row["uri"], library)), key=lambda row: row["uri"])
-    return rows[: library.limit]
+    passes = passing(library, of_uris=True)
+    return sorted((row for row in rows if passes(row["uri"])), key=lambda row: row["uri"])[: library.limit]
 
 
 def todo_of(rows: list[dict[str, Any]], name: str, settings_key: str, done: dict[str, str]) -> pa.Table:

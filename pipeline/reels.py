@@ -6,7 +6,6 @@ A file that brings the decoder down, or holds it for ever, takes a worker with i
 import hashlib
 import itertools
 import multiprocessing
-import os
 import signal
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -17,12 +16,13 @@ from pathlib import Path
 
 import av
 
+from cluster.machine import cores
 from pipeline import storage
 from stages.container import LIBAV_ERRORS, Source, open_source, plain
 from stages.failure import Dropped, Failed
 from stages.filesystem import protocol_of
 
-WORKERS = max(1, min(4, (os.cpu_count() or 1) - 1))
+WORKERS = max(1, min(4, cores() - 1))
 _AT_ONCE = 8  # reels handed to each worker before the first answer is waited for
 # A reel is far faster decoded than shown, even on a busy core: one that takes longer than this hangs.
 _LIMIT_S, _LIMIT_PER_SECOND = 120, 30

@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from statistics import median
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from pipeline import cuts, schema, storage, tables
 from pipeline.wording import clock, curve, hours, number, size, tenths, ticks
 
 REPORT = "report"
+_TELLS_OF = "cuts.json"  # below it: up to which time its pages tell of all cuts
 _CARDS = (
     240  # newest videos with a picture on the index; all others are plain rows, so that 10,000 load at once
 )
@@ -49,16 +51,34 @@ _STATUSES = (schema.OK, schema.DROPPED, schema.FAILED)
 Row = dict[str, Any]
 
 
-def write_report(output_uri: str, video_ids: set[str] | None = None) -> str:
-    """Writes the index and the pages of `video_ids` (None: of all videos); returns the URI of the index."""
-    newest, others = tables.current(output_uri), _cuts(output_uri)
+def write_report(output_uri: str, video_ids: set[str] | None = None, known: cuts.Known | None = None) -> str:
+    """Writes the index and the pages of `video_ids` (None: of all videos); returns the URI of the index.
+
+    Pages that are older than a cut of their video are written, too: a killed recut left them.
+    """
+    newest, known = tables.current(output_uri), known or cuts.Known(output_uri)
     by_part = newest.sort_by([("part", "ascending"), ("video_id", "ascending")])["video_id"].to_pylist()
-    wanted = [video_id for video_id in by_part if video_ids is None or video_id in video_ids]
+    chosen = None if video_ids is None else video_ids | behind(known)
+    wanted = [video_id for video_id in by_part if chosen is None or video_id in chosen]
     for some in _batches(wanted, _VIDEOS_AT_ONCE):
-        _write_pages(output_uri, set(some), newest, others)
+        _write_pages(output_uri, set(some), newest, known)
     index = storage.join(output_uri, REPORT, "index.html")
-    storage.write_bytes(index, _index(output_uri, newest, others[cuts.LIBRARY]).encode())
+    library = known.whole({cuts.LIBRARY})
+    storage.write_bytes(index, _index(output_uri, newest, library).encode())
+    if known.newest_at:
+        note = json.dumps({"made_at": known.newest_at.isoformat()})
+        storage.write_bytes(storage.join(output_uri, REPORT, _TELLS_OF), note.encode())
     return index
+
+
+def behind(known: cuts.Known) -> set[str]:
+    """The videos with cuts that their pages do not tell of, and cuts.LIBRARY if the index does not."""
+    try:
+        note = json.loads(storage.read_bytes(storage.join(known.output, REPORT, _TELLS_OF)))
+        told = datetime.fromisoformat(note["made_at"])
+    except (storage.Missing, ValueError, TypeError, KeyError):
+        told = None
+    return known.since(told)
 
 
 def without_page(output: str) -> set[str]:
@@ -72,15 +92,7 @@ def _batches(items: list[str], size: int) -> Iterable[list[str]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _cuts(output: str) -> dict[str, list[Row]]:
-    """What was made beside the reels of the runs, by video, and under cuts.LIBRARY."""
-    found = defaultdict(list)
-    for row in cuts.read(output).to_pylist():
-        found[cuts.key_of(row)[0]].append(row)
-    return found
-
-
-def _write_pages(output: str, video_ids: set[str], newest: pa.Table, others: dict[str, list[Row]]) -> None:
+def _write_pages(output: str, video_ids: set[str], newest: pa.Table, known: cuts.Known) -> None:
     def rows(table: tables.Table, columns: list[str] | None = None) -> list[Row]:
         return tables.read(output, table, columns, video_ids, newest).to_pylist()
 
@@ -88,6 +100,9 @@ def _write_pages(output: str, video_ids: set[str], newest: pa.Table, others: dic
     clips = defaultdict(list)
     for clip in rows("clips", clip_columns):
         clips[clip["video_id"]].append(clip)
+    others = defaultdict(list)
+    for cut in known.whole(video_ids):
+        others[cut["video_id"]].append(cut)
     reels = {reel["video_id"]: reel for reel in rows("reels")}
     failures = {failure["video_id"]: failure for failure in rows("failures")}
     with ThreadPoolExecutor(_WRITERS) as pool:
@@ -95,7 +110,7 @@ def _write_pages(output: str, video_ids: set[str], newest: pa.Table, others: dic
         for video in rows("videos"):
             video_id = video["video_id"]
             page = render_video(
-                video, clips[video_id], reels.get(video_id), failures.get(video_id), others.get(video_id, ())
+                video, clips[video_id], reels.get(video_id), failures.get(video_id), others[video_id]
             )
             target = storage.join(output, REPORT, f"{video_id}.html")
             written.append(pool.submit(storage.write_bytes, target, page.encode()))
@@ -144,7 +159,6 @@ def render_search(
     way = quote(report) if report else None
     return _page(
         "search.html",
-        "search.js",
         query=query,
         picture=_data_uri(thumbnail),
         hits=shown,
@@ -344,13 +358,15 @@ _templates = jinja2.Environment(
 _templates.filters |= {"clock": clock, "tenths": tenths, "size": size, "hours": hours, "number": number}
 
 
-def _page(template: str, script_name: str, **values: Any) -> str:
-    script = _source(script_name)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def _page(template: str, script_name: str | None = None, **values: Any) -> str:
+    script = _source(script_name) if script_name else None
+    # Only our own script may run, if any, whatever a file name should manage to put into the page.
+    allowed = "none"
+    if script:
+        allowed = f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
     return _templates.get_template(template).render(
-        # Only our own script may run, whatever a file name should manage to put into the page.
-        script_hash=f"sha256-{digest}",
-        script=Markup(script),
+        allowed_script=allowed,
+        script=Markup(script) if script else None,
         style=Markup(_source("style.css")),
         **values,
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from pipeline.progress import Counts, Display, Reporter, Totals, open_meter, sha
 from pipeline.publish import Publish
 from pipeline.redact import without_secrets
 from pipeline.rows import LISTED, to_table
-from pipeline.schema import DROPPED, FAILED, OK
+from pipeline.schema import DROPPED, FAILED, OK, TIMESTAMP
 from pipeline.suspects import open_witness
 from stages.nn import cnn
 from stages.nn.weights import Bundle
@@ -35,6 +35,7 @@ from stages.nn.weights import Bundle
 # What a dying node or actor takes with it is planned again in the same run, until so many attempts on end
 # have brought nothing: a run of days may lose a node a day.
 ATTEMPTS = 3
+CLOCKS_APART = timedelta(days=1)  # of the machines that ever publish into one OUTPUT, at most
 RECORDED = ("reelmap", "ray", "torch", "torchvision", "av", "pyarrow", "numpy", "scenedetect", "s3fs")
 
 
@@ -123,6 +124,7 @@ def run(
         job.settings_key,
         codec_of(job.settings, job.bundle),
         cnn.width(job.bundle, job.settings.features.kind),
+        published_lately(job, started_at),
     )
     logs.at(logs.Place(run_id))
     logs.log.info("the run begins: %d of %d videos to do", counts.total, len(job.listed))
@@ -167,6 +169,18 @@ def run(
     logs.at(logs.Place(run_id))
     logs.log.info("the run ends: %s", outcome.state, extra={"seconds": round(counts.elapsed_s, 3)})
     return outcome
+
+
+def published_lately(job: Job, now: datetime) -> dict[str, datetime]:
+    """video_id -> when the last result of a video of `todo` was published, if a clock may be behind that.
+
+    Results that are older than CLOCKS_APART are older by every clock, and not carried to the workers.
+    """
+    newest = tables.current(job.output)
+    mine = pc.is_in(newest["video_id"], value_set=job.todo["video_id"].combine_chunks())
+    late = pc.greater(newest["published_at"], pa.scalar(now - CLOCKS_APART, TIMESTAMP))
+    rows = newest.filter(pc.and_(mine, late))
+    return dict(zip(rows["video_id"].to_pylist(), rows["published_at"].to_pylist(), strict=True))
 
 
 def check_share(settings: RunSettings, failed_in: Counter[str], counts: Counts) -> None:

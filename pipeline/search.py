@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from pipeline import schema, storage, tables
 from pipeline.best import vectors
 from pipeline.config import ConfigError, validated
-from pipeline.records import records
+from pipeline.records import record_of
 from pipeline.videos import Videos
 from stages.decode import DecodeSettings, coloured, squashed, thumbnail
 from stages.features import ExtractFeatures, FeatureSettings
@@ -93,14 +93,34 @@ class Found:
     others: Counter[str] = field(default_factory=Counter)  # in words: how clips left out were described
 
 
+@dataclass(frozen=True)
+class Searched:
+    """What is known of an OUTPUT, all of one moment: a run may be publishing there."""
+
+    output: str
+    newest: pa.Table  # as of tables.current with uri and run_id; of each file the newest version
+    seen: dict[str, Seen]  # settings_key -> how its clips were described, where a record tells
+
+    def uris(self) -> dict[str, str]:
+        names = (self.newest[column].to_pylist() for column in ("video_id", "uri"))
+        return dict(zip(*names, strict=True))
+
+
+def look(output: str) -> Searched:
+    """Raises SearchError without any result."""
+    newest = tables.latest_versions(tables.current(output, ("uri", "run_id")))
+    if not len(newest):
+        raise SearchError(f"there are no results of reelmap in {storage.shown(output)}")
+    return Searched(output, newest, seen_by_key(output, newest))
+
+
 def search(
-    output: str,
+    known: Searched,
     query: Query,
     top: int,
     one_per_shot: bool = True,
     where: Callable[[pa.Table], pa.Array] | None = None,
     columns: tuple[str, ...] = (),
-    newest: pa.Table | None = None,
 ) -> Found:
     """The clips of an OUTPUT that are most like the query; not the query itself.
 
@@ -108,10 +128,10 @@ def search(
     where          a mask of the rows to look at, which needs `columns`
     """
     found, best = Found(), _Best(top, one_per_shot)
-    seen = seen_by_key(output)
-    for piece in tables.stream(output, "clips", [*dict.fromkeys([*COLUMNS, *columns])], None, newest):
+    wanted = [*dict.fromkeys([*COLUMNS, *columns])]
+    for piece in tables.stream(known.output, "clips", wanted, newest=known.newest):
         for part in by_settings(piece):
-            described = seen.get(part["settings_key"][0].as_py())
+            described = known.seen.get(part["settings_key"][0].as_py())
             if why := unlike(query, described, width_of(part["embedding"])):
                 found.others[why] += len(part)
                 continue
@@ -187,22 +207,24 @@ class _Best:
         return self._hits
 
 
-def seen_by_key(output: str) -> dict[str, Seen]:
-    """settings_key -> how its clips were described, by the records of runs/."""
-    found = {}
-    for record in records(output):
-        if key := record.get("settings_key"):
-            try:
-                settings = record["settings"]
-                decode = validated(DecodeSettings, settings["decode"])
-                features = validated(FeatureSettings, settings["features"] | {"batch": 1})
-            except (KeyError, TypeError, ConfigError):
-                continue  # of another version
-            found[key] = Seen(features, decode.colour, decode.size)
+def seen_by_key(output: str, newest: pa.Table) -> dict[str, Seen]:
+    """settings_key -> how its clips were described, by the record of one of its runs."""
+    runs = newest.group_by(["settings_key", "run_id"]).aggregate([]).to_pylist()
+    found: dict[str, Seen] = {}
+    for run in runs:
+        if run["settings_key"] in found:
+            continue
+        try:
+            settings = record_of(output, run["run_id"])["settings"]
+            decode = validated(DecodeSettings, settings["decode"])
+            features = validated(FeatureSettings, settings["features"] | {"batch": 1})
+        except (KeyError, TypeError, ConfigError):
+            continue  # lost, or of another version
+        found[run["settings_key"]] = Seen(features, decode.colour, decode.size)
     return found
 
 
-def clip_query(output: str, text: str, newest: pa.Table | None = None) -> Query:
+def clip_query(known: Searched, text: str) -> Query:
     """A clip as a query: VIDEO:12 is its 12th, VIDEO@1:23 the one that shows that moment.
 
     Raises SearchError, or VideoError for a name that no video has.
@@ -213,9 +235,9 @@ def clip_query(output: str, text: str, newest: pa.Table | None = None) -> Query:
             f"{storage.shown(text)} is neither a picture ({', '.join(PICTURES)}) nor a clip: write VIDEO:12 "
             "for its number, or VIDEO@1:23 for a moment of it"
         )
-    video = Videos(output).find(parts["video"])
+    video = Videos(known.output, known.newest).find(parts["video"])
     columns = [*tables.KEY, *COLUMNS, "thumbnail"]
-    rows = tables.read(output, "clips", columns, {video["video_id"]}, newest).to_pylist()
+    rows = tables.read(known.output, "clips", columns, {video["video_id"]}, known.newest).to_pylist()
     if parts["clip"]:
         chosen = [row for row in rows if row["clip"] == int(parts["clip"])]
         what = f"clip {parts['clip']}: they are numbered 0 to {len(rows) - 1}"
@@ -226,7 +248,7 @@ def clip_query(output: str, text: str, newest: pa.Table | None = None) -> Query:
     if not chosen:
         raise SearchError(f"{storage.shown(parts['video'])} has no {what}")
     (row,) = chosen[:1]
-    seen = seen_by_key(output).get(row["settings_key"])
+    seen = known.seen.get(row["settings_key"])
     itself = row["video_id"], row["clip"], row["shot"]
     return Query(np.array(row["embedding"], np.float32), seen, itself, row["thumbnail"])
 
@@ -239,18 +261,18 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
-def picture_query(output: str, uri: str, bundle: Bundle) -> Query:
+def picture_query(known: Searched, uri: str, bundle: Bundle) -> Query:
     """A picture as a query: through the network that has seen the newest clips, squashed as frames are.
 
     Raises SearchError; BundleError where the bundle has no such network.
     """
-    known = tables.current(output)
-    known = known.filter(pc.equal(known["status"], schema.OK)).sort_by([("published_at", "descending")])
-    if not len(known):
-        raise SearchError(f"there are no results of reelmap in {storage.shown(output)}")
+    good = known.newest.filter(pc.equal(known.newest["status"], schema.OK))
+    if not len(good):
+        raise SearchError(f"no video of {storage.shown(known.output)} has clips")
+    last = good.sort_by([("published_at", "descending")])["settings_key"][0].as_py()
     default = DecodeSettings()
     usual = Seen(FeatureSettings(), default.colour, default.size)
-    seen = seen_by_key(output).get(known["settings_key"][0].as_py(), usual)
+    seen = known.seen.get(last, usual)
     extract = ExtractFeatures(seen.features, bundle)
     frame = read_picture(uri)
     picture = squashed(frame, seen.size)

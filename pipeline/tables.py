@@ -5,6 +5,7 @@ A part is one publish batch: the same file name in every table, `videos/` last. 
 superseded and are not read either. A table without rows in a part has no file there.
 """
 
+import bisect
 import hashlib
 import io
 import itertools
@@ -27,7 +28,9 @@ KEY = ("video_id", "settings_key")
 _SUFFIX = ".parquet"
 _THREADS = 16  # parts are small, so reading them is waiting for the store
 _STREAMED = 8  # parts that are held at a time where a table is too large to be held whole
-_ROWS_PER_GROUP = 1024  # a query for a few rows skips the rest; a group of thumbnails is below 32 MB
+# Row groups end with a video, so that a reader of one skips the others. A search wants one column of all
+# groups, which on a store is a request each: where videos are small some share a group.
+_GROUP_BYTES = 1 << 20
 # Least and greatest of pictures and codes say nothing and cost space.
 _BLOBS = ("thumbnail", "saliency", "code")
 _FLOATS = ("embedding", "times_s", "importance", "motion", "motion_std", "luma", "loudness_lufs", "speech")
@@ -118,6 +121,16 @@ def newest_of(results: pa.Table) -> pa.Table:
     return ordered.take(pa.array(first, pa.int64()))
 
 
+def latest_versions(results: pa.Table) -> pa.Table:
+    """Of rows as `current` has them, with `uri`: those of the newest result of each file.
+
+    A file that has changed is a new video; what was made of its older versions is superseded.
+    """
+    ordered = results.sort_by([("published_at", "ascending"), ("video_id", "ascending")])
+    last = {uri: place for place, uri in enumerate(ordered["uri"].to_pylist())}
+    return ordered.take(pa.array(sorted(last.values()), pa.int64())).sort_by("video_id")
+
+
 def read(
     output: str,
     table: Table,
@@ -143,7 +156,7 @@ def read(
     fetch = None if columns is None else [*columns, *(c for c in KEY if c not in columns)]
 
     def rows(part: str) -> pa.Table:
-        found = _read(_uri(output, table, part), fetch)
+        found = _read(_uri(output, table, part), fetch, wanted[part])
         return _only(found, wanted[part])
 
     found = _concat(parallel(rows, parts), _empty(table, fetch))
@@ -175,7 +188,7 @@ def stream(
     parts = iter(sorted(part for part in wanted if part + _SUFFIX in present))
 
     def rows(part: str) -> pa.Table:
-        return _only(_read(_uri(output, table, part), [*KEY, *columns]), wanted[part])
+        return _only(_read(_uri(output, table, part), [*KEY, *columns], wanted[part]), wanted[part])
 
     while some := list(itertools.islice(parts, _STREAMED)):
         yield from parallel(rows, some)
@@ -267,30 +280,62 @@ def _by_part(results: pa.Table) -> dict[str, list[str]]:
 
 
 def encode(table: pa.Table) -> bytes:
-    """A part of a table as Parquet, compressed as suits its columns."""
+    """A part of a table as Parquet, compressed as suits its columns, in the order of its videos."""
+    table = table.sort_by("video_id")
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
     floats = [f"{name}.list.element" for name in _FLOATS if name in table.column_names]
     nested = [field.name for field in table.schema if field.type.num_fields]
     buffer = io.BytesIO()
-    pq.write_table(
-        table,
+    writer = pq.ParquetWriter(
         buffer,
-        row_group_size=_ROWS_PER_GROUP,
+        table.schema,
         compression="zstd",
         use_dictionary=texts,
         use_byte_stream_split=floats,
         write_statistics=[name for name in table.column_names if name not in (*_BLOBS, *nested)],
     )
+    with writer:
+        for group in _groups_of(table):
+            writer.write_table(group, row_group_size=max(1, len(group)))
     return buffer.getvalue()
 
 
-def _read(uri: str, columns: list[str] | None) -> pa.Table:
+def _groups_of(table: pa.Table) -> Iterator[pa.Table]:
+    """Rows of whole videos, at least so many as make _GROUP_BYTES."""
+    ids = table["video_id"].to_pylist()
+    ends = [row for row in range(1, len(ids)) if ids[row] != ids[row - 1]]
+    least = _GROUP_BYTES * len(ids) / max(1, table.nbytes)  # rows
+    start = 0
+    for end in ends:
+        if end - start >= least:
+            yield table.slice(start, end - start)
+            start = end
+    yield table.slice(start)
+
+
+def _read(uri: str, columns: list[str] | None, video_ids: list[str] | None = None) -> pa.Table:
+    """The rows of a part; of some videos, those of all groups in which they may be."""
     with storage.open_input(uri) as file:
         try:
-            return pq.ParquetFile(file, pre_buffer=True).read(columns)
+            part = pq.ParquetFile(file, pre_buffer=True)
+            if video_ids is None:
+                return part.read(columns)
+            return part.read_row_groups(_groups_with(part, video_ids), columns)
         except pa.ArrowInvalid as error:
             message = f"{storage.shown(uri)} is not a Parquet file: `reelmap verify --repair` removes it"
             raise Damaged(message) from error
+
+
+def _groups_with(part: pq.ParquetFile, video_ids: list[str]) -> list[int]:
+    """The row groups that may hold a row of these videos, by what the file says of itself."""
+    column, wanted = part.schema.names.index("video_id"), sorted(video_ids)
+    groups = []
+    for group in range(part.num_row_groups):
+        said = part.metadata.row_group(group).column(column).statistics
+        first = bisect.bisect_left(wanted, said.min) if said and said.has_min_max else None
+        if first is None or (wanted[first:] and wanted[first] <= said.max):
+            groups.append(group)
+    return groups
 
 
 def _concat(tables: list[pa.Table], empty: pa.Table) -> pa.Table:

@@ -34,6 +34,7 @@ class Difference:
 
 
 _REEL = ("duration_s", "fps", "size_bytes", "sha256")
+_CUT = ["name", "video_id", "status", "uri", "files", *_REEL]
 
 
 @dataclass
@@ -95,7 +96,7 @@ def repair(output: str, found: list[Difference]) -> tuple[int, int]:
     for path in files:
         storage.delete(storage.join(output, path))
     cuts.drop(output, [key for difference in found for key in difference.cuts])
-    cuts.sweep(output)
+    cuts.Known(output).sweep()
     tables.sweep(output)
     storage.remove_empty_folders(storage.join(output, MEDIA))
     return asked, len(files)
@@ -107,12 +108,12 @@ def _cuts(
     """Differences of what was made from the tables; takes out of `media` what belongs to it."""
     if broken := cuts.damaged(output):
         yield from (Difference(path, "cannot be read as Parquet", remove=(path,)) for path in broken)
-        # Whose these are cannot be said: media/VIDEO_ID/NAME/FILE.
+        # Whose these are cannot be said: media/VIDEO_ID/NAME/KEY/FILE.
         for path in [path for path in media if path.count("/") > 2]:
             del media[path]
         return
-    sound: dict[str, tuple[Reel, cuts.Key, str]] = {}
-    for row in cuts.read(output).to_pylist():
+    sound: dict[str, tuple[Reel, cuts.Key, str, str]] = {}
+    for row in cuts.read(output, _CUT).to_pylist():
         key = cuts.key_of(row)
         if row["video_id"] and row["video_id"] not in ledger.results and not ledger.unknown:
             yield Difference("/".join(("cuts", *key)), "is of a video that has no results", cuts=(key,))
@@ -130,13 +131,12 @@ def _cuts(
             yield Difference("/".join(("cuts", *key)), text, name, cuts=(key,))
         elif row["uri"] in media:
             reel = Reel(key[0], storage.join(output, row["uri"]), *(row[fact] for fact in _REEL))
-            sound[reel.uri] = reel, key, name
+            sound[reel.uri] = reel, key, name, row["uri"]
         for path in files:
             media.pop(path, None)
     checked.reels += len(sound)
-    for reel, wrong in examine_all([reel for reel, _, _ in sound.values()], not quick):
-        _, key, name = sound[reel.uri]
-        path = f"{cuts.folder_of(*key)}/{reel.uri.rsplit('/', 1)[-1]}"
+    for reel, wrong in examine_all([reel for reel, *_ in sound.values()], not quick):
+        _, key, name, path = sound[reel.uri]
         yield from (Difference(path, text, name, cuts=(key,)) for text in wrong)
 
 

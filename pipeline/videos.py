@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline import schema, storage, tables
 
 SHOWN = 5  # of the videos that a name may mean
@@ -14,9 +16,9 @@ class VideoError(ValueError):
 class Videos:
     """Of several versions of a file the newest result counts."""
 
-    def __init__(self, output: str):
+    def __init__(self, output: str, newest: pa.Table | None = None):
         columns = ["video_id", "uri", "status", "duration_s", "width", "height", "run_id", "published_at"]
-        rows = tables.read(output, "videos", columns).sort_by("published_at").to_pylist()
+        rows = tables.read(output, "videos", columns, newest=newest).sort_by("published_at").to_pylist()
         if not rows:
             raise VideoError(f"there are no results of reelmap in {storage.shown(output)}")
         self.by_id: dict[str, dict[str, Any]] = {row["video_id"]: row for row in rows}

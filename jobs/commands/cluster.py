@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import click
 
+from jobs.commands import options
+
 address = click.option(
     "--address", metavar="URL", required=True, help="Of Ray's dashboard: http://127.0.0.1:8265, https://HOST."
 )
@@ -60,8 +62,8 @@ def submit(
     from jobs.submit import Options
     from jobs.submit import submit as job
 
-    options = Options(config, address, follow, allow_http, working_dir, exclude, env, pip, arguments)
-    sys.exit(job(options, said, written))
+    sent = Options(config, address, follow, allow_http, working_dir, exclude, env, pip, arguments)
+    sys.exit(job(sent, said, written))
 
 
 @click.command()
@@ -101,8 +103,8 @@ def stop(job_id: str, address: str, allow_http: bool) -> None:
     "--videos", type=click.IntRange(1), default=3, show_default=True, help="How many to measure on."
 )
 @click.option("--out", metavar="FILE", help="Of YAML; in your configuration folder by default.")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings in a YAML file.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting: decode.fps=4.")
+@options.config
+@options.assignments("decode.fps=4")
 def tune(
     library: str, videos: int, out: str | None, config: str | None, assignments: tuple[str, ...]
 ) -> None:

@@ -1,8 +1,11 @@
 """Commands that make reels of a library."""
 
 import sys
+from typing import Any
 
 import click
+
+from jobs.commands import options
 
 
 @click.command()
@@ -13,27 +16,17 @@ import click
     is_flag=True,
     help="LIBRARY is the OUTPUT of another run: score its videos again from their proxies.",
 )
-@click.option(
-    "--preset", metavar="NAME|FILE", help="Settings for one use, see `reelmap presets`; all others change it."
-)
-@click.option(
-    "--target", metavar="LENGTH", help="Length of a reel: 60s, 1m30s, or a share of the video: 15%."
-)
-@click.option("--min-clip", type=float, metavar="SECONDS", help="Shortest clip.")
-@click.option("--max-clip", type=float, metavar="SECONDS", help="Longest clip.")
-@click.option(
-    "--clips", is_flag=True, default=None, help="Also write every chosen clip as a file of its own."
-)
-@click.option("--transitions", metavar="NAMES", help="whip,dissolve,... or cut for hard cuts only.")
-@click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be given again.")
-@click.option(
-    "--exclude", multiple=True, metavar="GLOB", help="Not the files that match; may be given again."
-)
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N videos.")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings in a YAML file.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting: decode.fps=4.")
-@click.option("--bundle", metavar="URI", help="Model bundle; the one in the package by default.")
-@click.option("--address", metavar="ADDRESS", help="A Ray cluster to run on; a local Ray by default.")
+@options.preset
+@options.target("a reel")
+@options.cutting
+@options.clips
+@options.include
+@options.exclude
+@options.limit
+@options.config
+@options.assignments("decode.fps=4")
+@options.bundle
+@options.address("a local Ray")
 @click.option("--retry-failed", is_flag=True, help="Also try again what failed or was dropped before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done (videos, bytes, hours) and stop.")
 @click.option("--plan", is_flag=True, help="Print the sizes of the pools and what bounds them, and stop.")
@@ -41,22 +34,13 @@ def highlights(
     library: str,
     output: str | None,
     from_proxies: bool,
-    preset: str | None,
-    target: str | None,
-    min_clip: float | None,
-    max_clip: float | None,
-    clips: bool | None,
-    transitions: str | None,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    limit: int | None,
     config: str | None,
     assignments: tuple[str, ...],
-    bundle: str | None,
     address: str | None,
     retry_failed: bool,
     dry_run: bool,
     plan: bool,
+    **given: Any,
 ) -> None:
     """Make a highlight reel of every video in LIBRARY and write reels, tables and a report to OUTPUT.
 
@@ -70,29 +54,16 @@ def highlights(
         if not from_proxies:
             raise click.UsageError("Missing argument 'OUTPUT'.")
         output = f"{library.rstrip('/')}/rescored"
-    places: dict[str, object] = {
-        "preset": preset,
-        "cut.target": target,
-        "cut.min_clip_s": min_clip,
-        "cut.max_clip_s": max_clip,
-        "render.clips": clips,
-        "library.include": list(include) or None,
-        "library.exclude": list(exclude) or None,
-        "library.limit": limit,
-        "bundle": bundle,
-    }
-    flags = {place: value for place, value in places.items() if value is not None}
-    if transitions is not None:
-        flags |= effects(transitions)
+    flags = options.flags_of(**given)
 
     from jobs.highlights import Options
     from jobs.highlights import highlights as job
 
-    options = Options(
+    wanted = Options(
         library,
         output,
         config=config,
-        flags=tuple(flags.items()),
+        flags=flags,
         assignments=assignments,
         address=address,
         dry_run=dry_run,
@@ -100,26 +71,12 @@ def highlights(
         from_proxies=from_proxies,
         plan=plan,
     )
-    sys.exit(job(options))
-
-
-def effects(transitions: str) -> dict[str, object]:
-    """The settings that --transitions stands for: they hold whatever a file says of the effects' kind."""
-    names = [name.strip() for name in transitions.split(",")]
-    if names == ["cut"]:
-        return {"effects.kind": "none"}
-    if "cut" in names:
-        raise click.UsageError("--transitions: cut stands alone, it means hard cuts and no effects")
-    if not all(names):
-        raise click.UsageError("--transitions takes names with commas between them: whip,spin")
-    return {"effects.kind": "gan", "effects.transitions": names}
+    sys.exit(job(wanted))
 
 
 @click.command()
 @click.argument("config")
-@click.option(
-    "--preset", metavar="NAME|FILE", help="Settings for one use, see `reelmap presets`; all others change it."
-)
+@options.preset
 @click.option("--until", metavar="TIME", help="Be done by 06:00, or by an ISO time.")
 @click.option("--max-hours", type=float, metavar="HOURS", help="Be done after so many hours.")
 @click.option("--max-videos", type=click.IntRange(1), metavar="N", help="Take so many videos at most.")
@@ -127,8 +84,8 @@ def effects(transitions: str) -> dict[str, object]:
 @click.option(
     "--reprocess", is_flag=True, help="Also make anew what was made with other settings or weights."
 )
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting: decode.fps=4.")
-@click.option("--address", metavar="ADDRESS", help="A Ray cluster to run on; a local Ray by default.")
+@options.assignments("decode.fps=4")
+@options.address("a local Ray")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and stop.")
 @click.option("--install-cron", is_flag=True, help="Print what has a scheduler run it every night, and stop.")
 @click.option("--at", default="01:00", metavar="TIME", help="With --install-cron: when it starts.")
@@ -198,16 +155,15 @@ def archive(
 @click.argument("name", required=False)
 def presets(name: str | None) -> None:
     """List the presets, or print the YAML of NAME: `reelmap presets social > mine.yaml` is one to change."""
-    from pipeline.presets import NoPreset, content, names, summary
+    from pipeline.presets import content, names, summary
 
     if name is None:
         for preset in names():
             click.echo(f"{preset:10} {summary(preset)}")
         return
-    try:
-        click.echo(content(name).decode(), nl=False)
-    except NoPreset as error:
-        raise click.UsageError(str(error)) from error
+    if name not in names():
+        raise click.UsageError(f"there is no preset {name!r}: there are {', '.join(names())}")
+    click.echo(content(name).decode(), nl=False)
 
 
 @click.command()

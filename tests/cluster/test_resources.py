@@ -1,10 +1,10 @@
 """What a cluster has: real cores here, what the nodes declare elsewhere, and no node that does no work."""
 
-import os
-
 import pytest
 import ray
 
+from cluster import resources
+from cluster.machine import cores
 from cluster.plan import PlanError, plan_for
 from cluster.resources import GPU_GIB, Node, Resources, connected, machine
 from cluster.speeds import SHIPPED
@@ -19,7 +19,7 @@ def having(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], dead: tupl
 
 def test_a_ray_of_our_own_is_counted_in_real_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(resources, "cores", lambda: 6)
     having(monkeypatch, {"CPU": 24.0, "memory": 8.0 * GIB, "object_store_memory": 2.0 * GIB})
     has = connected(None)
     assert (has.cores, has.logical_cpus, has.gpus, has.local) == (6, 24, 0, True)
@@ -68,7 +68,7 @@ def test_a_cluster_without_any_node_that_works_is_refused_in_words(
 
 def test_the_connected_ray_is_read_as_it_is(ray_local: None) -> None:
     has = connected("local")
-    assert (len(has.nodes), has.cores, has.local) == (1, os.cpu_count(), True)
+    assert (len(has.nodes), has.cores, has.local) == (1, cores(), True)
     assert has.logical_cpus == machine(has.cores).logical_cpus
     assert has.memory_bytes > GIB
     assert has.object_store_bytes > 100 << 20

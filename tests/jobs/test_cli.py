@@ -134,8 +134,10 @@ def test_presets_are_listed_and_printed_to_be_copied(tmp_path: Path) -> None:
     copy = tmp_path / "mine.yaml"
     copy.write_text(printed.output)
     assert load_settings(None, {"preset": str(copy)}, ()) == load_settings(None, {"preset": "social"}, ())
-    unknown = run("presets", "holiday")
-    assert (unknown.exit_code, "education" in unknown.output) == (USAGE, True)
+    (tmp_path / "film.mp4").write_bytes(b"\xff\xfe\x00")
+    for other in ("holiday", str(tmp_path / "film.mp4"), str(copy)):
+        unknown = run("presets", other)
+        assert (unknown.exit_code, "education" in unknown.output) == (USAGE, True)
 
 
 @pytest.mark.parametrize(

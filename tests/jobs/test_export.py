@@ -147,3 +147,11 @@ def test_what_cannot_be_exported_is_said_in_words(tmp_path: Path) -> None:
     (output / "media/good/reel.otio").write_text("{")
     damaged = run(output, "good", "--out", tmp_path / "a.otio")
     assert (damaged.exit_code, "damaged" in damaged.output) == (2, True)
+
+
+def test_a_source_whose_name_no_folder_can_hold_is_said_in_words(tmp_path: Path) -> None:
+    output = archive(tmp_path, media=replace(MEDIA, uri="s3://library/a\\b.mp4"))
+    arguments = ("good", "--out", tmp_path / "a.edl", "--media", tmp_path)
+    done = run(output, *arguments)
+    assert (done.exit_code, type(done.exception)) == (2, SystemExit)
+    assert "cannot be a file of --media" in done.output

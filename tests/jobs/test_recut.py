@@ -1,18 +1,22 @@
 """`reelmap recut`: exit codes, only what is missing, refusals in rows; every reader of an OUTPUT knows."""
 
+import hashlib
+import itertools
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from jobs import recut as job
-from jobs.highlights import COULD_NOT_START, DONE, SOME_FAILED
+from jobs.highlights import COULD_NOT_START, DONE, INTERRUPTED, SOME_FAILED
 from jobs.recut import Options, recut
 from jobs.status import status
 from jobs.verify import verify
@@ -20,7 +24,10 @@ from pipeline import cuts, recutting, storage, tables
 from pipeline.config import Settings
 from pipeline.forget import forget
 from pipeline.lease import lease
+from pipeline.processes import Stopped
 from pipeline.report import write_report
+from pipeline.state import read_state
+from stages.failure import Unavailable
 from tests.media import make_video
 from tests.pipeline.analysed import analyse
 
@@ -120,23 +127,23 @@ def test_the_same_command_again_does_only_what_is_missing(output: Path, bundle: 
 def test_cuts_stand_side_by_side_and_beside_the_reel_of_the_run(output: Path, bundle: str) -> None:
     reel = next(output.glob("media/*/reel.mp4")).read_bytes()
     recut(options(output, bundle, "film"))
-    film = {path: path.read_bytes() for path in output.glob("media/*/film/reel.mp4")}
+    film = {path: path.read_bytes() for path in output.glob("media/*/film/*/reel.mp4")}
     recut(options(output, bundle, "social", "1.5s"))
     assert len(film) == 2
     assert {path: path.read_bytes() for path in film} == film
-    assert len(list(output.glob("media/*/social/reel.mp4"))) == 2
+    assert len(list(output.glob("media/*/social/*/reel.mp4"))) == 2
     assert next(output.glob("media/*/reel.mp4")).read_bytes() == reel
 
 
 @pytest.mark.usefixtures("here")
 def test_a_name_that_is_used_again_is_made_anew(output: Path, bundle: str) -> None:
     recut(options(output, bundle, "x", **{"render.clips": True}))
-    assert list(output.glob("media/*/x/clip-*.mp4"))
+    assert list(output.glob("media/*/x/*/clip-*.mp4"))
     assert recut(options(output, bundle, "x", "1.5s")) == DONE
     # On frames of 1/25 s.
     assert [row["duration_s"] for row in rows(output).values()] == pytest.approx([1.5, 1.5], abs=0.021)
-    assert not list(output.glob("media/*/x/clip-*.mp4"))
-    assert len(list(output.glob("media/*/x/reel.mp4"))) == 2
+    assert not list(output.glob("media/*/x/*/clip-*.mp4"))
+    assert len(list(output.glob("media/*/x/*/reel.mp4"))) == 2
 
 
 @pytest.mark.usefixtures("here")
@@ -153,9 +160,9 @@ def test_report_status_and_verify_know_the_cuts(
     output: Path, bundle: str, capsys: pytest.CaptureFixture
 ) -> None:
     recut(options(output, bundle, "social"))
-    video_id = rows(output)["a.mp4", "social"]["video_id"]
-    page = (output / f"report/{video_id}.html").read_text()
-    assert f'src="../media/{video_id}/social/reel.mp4"' in page
+    row = rows(output)["a.mp4", "social"]
+    page = (output / f"report/{row['video_id']}.html").read_text()
+    assert f'src="../{row["uri"]}"' in page
     said: list[str] = []
     assert status(str(output), False, False, said.append) == DONE
     assert "cut social: 2 reels" in said
@@ -231,9 +238,143 @@ def test_what_cannot_be_meant_is_said_before_any_work(
     assert recut(options(output / "empty", bundle)) == COULD_NOT_START
 
 
+@pytest.mark.usefixtures("here")
+def test_an_old_cut_stands_beside_its_own_media_until_the_row_of_the_new_one_is_there(
+    output: Path, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recut(options(output, bundle, "x"))
+    before = rows(output)
+    with monkeypatch.context() as patch:
+        patch.setattr(cuts, "write", interrupt)
+        assert recut(options(output, bundle, "x", "1.5s")) == INTERRUPTED
+    assert rows(output) == before
+    for row in before.values():
+        digest = hashlib.sha256((output / row["uri"]).read_bytes()).hexdigest()
+        assert digest == row["sha256"]
+    assert recut(options(output, bundle, "x", "1.5s")) == DONE
+    assert [row["duration_s"] for row in rows(output).values()] == pytest.approx([1.5, 1.5], abs=0.021)
+    # Nothing is left of the old ones, folders neither.
+    assert len(list(output.glob("media/*/x/*"))) == 2
+    said: list[str] = []
+    assert verify(str(output), False, False, None, said.append) == 0, said
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("here")
+def test_by_a_clock_that_is_behind_the_new_cut_counts_too(output: Path, bundle: str) -> None:
+    recut(options(output, bundle, "x"))
+    whole = cuts.read(str(output)).to_pylist()
+    ahead = [row | {"made_at": row["made_at"] + timedelta(days=400)} for row in whole]
+    cuts.write(str(output), ahead)
+    assert recut(options(output, bundle, "x", "1.5s")) == DONE
+    assert [row["duration_s"] for row in rows(output).values()] == pytest.approx([1.5, 1.5], abs=0.021)
+    assert len(list(output.glob("media/*/x/*/reel.mp4"))) == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_pages_tell_of_the_cuts_that_were_made_before_a_stop(
+    output: Path, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(str(output))
+
+    def stop_after_one(row: dict, wanted: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "line", stop_after_one)
+        assert recut(options(output, bundle, "x")) == INTERRUPTED
+    ((made),) = rows(output).values()
+    assert made["uri"] in (output / f"report/{made['video_id']}.html").read_text()
+
+
+@pytest.mark.usefixtures("here")
+def test_pages_that_a_killed_recut_did_not_write_are_written_by_the_same_command(
+    output: Path, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(str(output))
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "write_report", interrupt)
+        assert recut(options(output, bundle, "x")) == INTERRUPTED
+    made = rows(output)
+    pages = {row["uri"]: output / f"report/{row['video_id']}.html" for row in made.values()}
+    assert not any(uri in page.read_text() for uri, page in pages.items())
+    assert recut(options(output, bundle, "x")) == DONE
+    assert all(uri in page.read_text() for uri, page in pages.items())
+    assert rows(output) == made
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_many_cuts_share_a_part_which_is_written_however_it_ends(
+    output: Path, bundle: str, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    def through(rows: Iterable[dict], _name: str, make: Callable, args: tuple, *_: object) -> object:
+        stage = make(*args)
+        yield from ((row, stage(row)) for row in rows)
+        if fails:
+            raise storage.StorageError("the store is away")
+
+    monkeypatch.setattr(recutting, "through", through)
+    monkeypatch.setattr(recutting, "rows_per_part", lambda _: 64)
+    assert recut(options(output, bundle)) == (SOME_FAILED if fails else DONE)
+    assert len(rows(output)) == 2
+    assert len(list(output.glob("cuts/*.parquet"))) == 1
+
+
+@pytest.mark.usefixtures("here")
+def test_unfinished_files_of_a_killed_recut_are_removed(output: Path, bundle: str) -> None:
+    left = output / "media" / f"{storage.TEMPORARY}0123"
+    left.write_text("half a reel")
+    recut(options(output, bundle))
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(("results", "code"), [(0, COULD_NOT_START), (1, SOME_FAILED)])
+def test_a_worker_that_cannot_begin_is_no_failed_start_once_there_are_results(
+    output: Path, bundle: str, monkeypatch: pytest.MonkeyPatch, results: int, code: int
+) -> None:
+    def through(rows: Iterable[dict], name: str, make: Callable, args: tuple, *_: object) -> object:
+        yield from ((row, make(*args)(row)) for row in itertools.islice(rows, results))
+        raise Stopped("the bundle is away")
+
+    monkeypatch.setattr(recutting, "through", through)
+    assert recut(options(output, bundle)) == code
+    assert len(rows(output)) == results
+
+
+def test_reasons_are_printed_without_secrets(
+    output: Path, bundle: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def through(rows: Iterable[dict], *_: object) -> object:
+        why = "cannot read https://u:hunter2-hunter2@host/a"
+        first, second = rows
+        yield first, first | {"failure": {"stage": "render", "reason": why}}
+        yield second, Unavailable(why)
+
+    monkeypatch.setattr(recutting, "through", through)
+    assert recut(options(output, bundle)) == SOME_FAILED
+    said = capsys.readouterr().err
+    assert said.count("cannot read https://host/a") == 2
+    assert "hunter2" not in said
+
+
+@pytest.mark.usefixtures("here")
+def test_a_recut_leaves_a_record_that_is_no_analysis(output: Path, bundle: str) -> None:
+    recut(options(output, bundle, "x"))
+    (path,) = (output / "runs" / "cuts").iterdir()
+    record = json.loads(path.read_text())
+    assert (record["command"], record["name"], record["state"]) == ("recut", "x", "finished")
+    assert (record["counts"]["planned"], record["counts"]["ok"]) == (2, 2)
+    assert record["wall_s"] > 0
+    assert read_state(str(output), datetime.now(UTC)).runs == []
+
+
 @pytest.mark.slow
-def test_a_kill_loses_work_and_no_cut(output: Path, bundle: str) -> None:
-    """Killed after its first cut; the same command makes the rest."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_kill_loses_work_and_no_cut(output: Path, bundle: str, number: int) -> None:
+    """Ended after its first cut; the same command makes the rest."""
     script = (
         "import sys; from tests.jobs.test_recut import options; from jobs.recut import recut; "
         "from pathlib import Path; "
@@ -243,8 +384,11 @@ def test_a_kill_loses_work_and_no_cut(output: Path, bundle: str) -> None:
     deadline = time.monotonic() + 120
     while not list(output.glob("cuts/*.parquet")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process.pid, number)
     process.wait()
+    # Told to end it gives OUTPUT back.
+    assert process.returncode == (INTERRUPTED if number == signal.SIGTERM else -number)
+    assert (output / "runs" / ".lease").exists() is (number == signal.SIGKILL)
     before = rows(output)
     assert before
     assert recut(options(output, bundle, "x")) == DONE

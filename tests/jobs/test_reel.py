@@ -9,7 +9,7 @@ import opentimelineio as otio
 import pytest
 
 from jobs import reel as job
-from jobs.highlights import COULD_NOT_START, DONE, SOME_FAILED
+from jobs.highlights import COULD_NOT_START, DONE, INTERRUPTED, SOME_FAILED
 from jobs.reel import Options, reel
 from jobs.verify import verify
 from pipeline import cuts, tables
@@ -53,10 +53,17 @@ def output(analysed: Path, tmp_path: Path) -> Path:
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a process of its own: starting it costs seconds each time."""
 
-    def through(rows: list, _name: str, make: object, args: tuple, *_: object) -> object:
-        yield from ((row, make(*args)(row)) for row in rows)
+    monkeypatch.setattr(job, "through", through_here)
 
-    monkeypatch.setattr(job, "through", through)
+
+def through_here(rows: list, _name: str, make: object, args: tuple, *_: object) -> object:
+    yield from ((row, make(*args)(row)) for row in rows)
+
+
+def shows(row: dict, name: str) -> bool:
+    """Whether a row of the render, or of the trial of one video, is about the file of that name."""
+    videos = row["choice"].videos if "choice" in row else [row["video"]]
+    return any(video["uri"].endswith(f"/{name}") for video in videos)
 
 
 def options(
@@ -77,7 +84,8 @@ def test_in_a_process_of_its_own_one_reel_over_all_videos(output: Path, bundle: 
     assert reel(options(output, bundle)) == DONE
     row = row_of(output)
     assert (row["video_id"], row["name"], row["status"], row["reason"]) == (None, "best", "ok", None)
-    assert row["uri"] == "media/library/best/reel.mp4"
+    assert row["uri"] == f"{cuts.place_of(row)}/reel.mp4"
+    assert row["uri"].startswith("media/library/best/")
     assert (row["width"], row["height"]) == (320, 180)
     assert row["duration_s"] == pytest.approx(5, abs=0.1)
     assert len(read_pictures(output / row["uri"])) == round(row["duration_s"] * row["fps"])
@@ -90,7 +98,7 @@ def test_in_a_process_of_its_own_one_reel_over_all_videos(output: Path, bundle: 
     assert row["read_bytes"] > 0
     assert row["source_bytes"] == sum(video["size_bytes"] for video in videos.values())
     index = (output / "report/index.html").read_text()
-    assert 'src="../media/library/best/reel.mp4"' in index
+    assert f'src="../{row["uri"]}"' in index
     said: list[str] = []
     assert verify(str(output), False, False, None, said.append) == 0, said
     assert "1 reel" in said[-1]
@@ -129,6 +137,69 @@ def test_a_video_that_is_gone_is_left_out_and_the_reel_says_so(
     row = row_of(output)
     assert row["reason"].startswith("left out: wide: cannot look at")
     assert {Path(edit["uri"]).name for edit in row["edits"]} == {"wider.mp4", "turned.mp4"}
+
+
+@pytest.mark.parametrize("poison", ["wide.mp4", "wider.mp4"])
+def test_a_video_that_kills_its_decoder_is_left_out_and_the_reel_is_made(
+    output: Path, bundle: str, monkeypatch: pytest.MonkeyPatch, poison: str
+) -> None:
+    def through(rows: list, name: str, make: object, args: tuple, *rest: object) -> object:
+        for row in rows:
+            if shows(row, poison):
+                yield row, row | {"failure": {"stage": name, "reason": "its worker died"}, "killed": True}
+            else:
+                yield from through_here([row], name, make, args, *rest)
+
+    monkeypatch.setattr(job, "through", through)
+    assert reel(options(output, bundle)) == DONE
+    row = row_of(output)
+    assert row["reason"] == f"left out: {poison.removesuffix('.mp4')}: its worker died"
+    assert {Path(edit["uri"]).name for edit in row["edits"]} == KINDS.keys() - {poison}
+
+
+def test_a_render_that_dies_and_no_video_alone_is_tried_once_more(
+    output: Path, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def through(rows: list, name: str, *rest: object) -> object:
+        for row in rows:
+            if "choice" in row:
+                deaths.append(name)
+                yield row, row | {"failure": {"stage": name, "reason": "its worker died"}, "killed": True}
+            else:
+                yield from through_here([row], name, *rest)
+
+    deaths: list[str] = []
+    monkeypatch.setattr(job, "through", through)
+    assert reel(options(output, bundle)) == SOME_FAILED
+    assert len(deaths) == 2
+    assert row_of(output)["reason"] == "its worker died, twice, and with no video alone"
+
+
+def test_why_a_video_is_left_out_is_said_without_secrets() -> None:
+    why = {"a": "wide: cannot look at https://u:hunter2-hunter2@host/wide.mp4: it does not exist"}
+    assert job.reasons(why) == ["left out: wide: cannot look at https://host/wide.mp4: it does not exist"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_video_that_is_not_wanted_is_excluded(output: Path, bundle: str) -> None:
+    assert reel(options(output, bundle, **{"library.exclude": ["WIDE.*"]})) == DONE
+    assert {Path(edit["uri"]).name for edit in row_of(output)["edits"]} == {"wider.mp4", "turned.mp4"}
+
+
+@pytest.mark.usefixtures("here")
+def test_an_index_that_a_killed_reel_did_not_write_is_written_by_the_same_command(
+    output: Path, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "write_report", kill)
+        assert reel(options(output, bundle)) == INTERRUPTED
+    row = row_of(output)
+    assert reel(options(output, bundle)) == DONE
+    assert row_of(output) == row
+    assert row["uri"] in (output / "report/index.html").read_text()
 
 
 @pytest.mark.usefixtures("here")
@@ -175,8 +246,8 @@ def test_what_does_not_fill_the_target_is_said_with_what_would(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"videos": From(("s3://other/*",))}, "is meant by --from"),
-        ({"videos": From(since=datetime.now(UTC) + timedelta(days=1))}, "is meant by --from"),
+        ({"videos": From(("s3://other/*",))}, "is meant by --from, --exclude"),
+        ({"videos": From(since=datetime.now(UTC) + timedelta(days=1))}, "is meant by --from, --exclude"),
         ({"reel.font": "/nowhere.ttf"}, "not a TrueType font"),
         ({"name": "a/b"}, "cannot be a name"),
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import cuts, storage, tables
+from pipeline.cuts import Known
 from tests.pipeline.kill import Kill
 from tests.pipeline.made_up import part_of, result
 from tests.pipeline.made_up import tables as made_up
@@ -90,10 +91,10 @@ def test_an_attempt_that_failed_takes_nothing_away(output: str) -> None:
     # Of the same settings, from the same result: even its part stays.
     put(output, failed("a", at=1))
     assert counting(output) == [("a", "social", "s1", "failed"), ("a", "social", "s1", "ok")]
-    cuts.sweep(output)
+    Known(output).sweep()
     assert len(counting(output)) == 2
     assert "a/social/reel.mp4" in media(output)
-    assert cuts.done(output, "social", "s1") == {"a": "k1"}
+    assert Known(output).done("social", "s1") == {"a": "k1"}
 
 
 def test_a_failure_is_forgotten_when_the_next_attempt_is_good(output: str) -> None:
@@ -104,24 +105,24 @@ def test_a_failure_is_forgotten_when_the_next_attempt_is_good(output: str) -> No
 
 def test_done_are_those_of_that_name_and_these_settings(output: str) -> None:
     put(output, cut("a"), cut("b", key="s2"), cut("a", "film", key="s1"), failed("b", 1, name="film"))
-    assert cuts.done(output, "social", "s1") == {"a": "k1"}
-    assert cuts.done(output, "film", "s1") == {"a": "k1"}
+    assert Known(output).done("social", "s1") == {"a": "k1"}
+    assert Known(output).done("film", "s1") == {"a": "k1"}
 
 
 def test_sweep_removes_what_was_replaced_and_nothing_else(output: str) -> None:
     put(output, cut("a", files=["media/a/social/poster.jpg", "media/a/social/clip-001.mp4"]), cut("b"))
     put(output, cut("a", key="s2", at=1))
     before = counting(output)
-    assert cuts.sweep(output) == 1
+    assert Known(output).sweep() == 1
     assert counting(output) == before
     expected = {f"{video}/social/{name}" for video in "ab" for name in ("reel.mp4", "poster.jpg")}
     assert media(output) == expected
-    assert cuts.sweep(output) == 0
+    assert Known(output).sweep() == 0
 
 
 def test_sweep_removes_cuts_of_videos_that_are_gone(output: str) -> None:
     put(output, cut("a"), cut("gone"), cut(None, "best"))
-    cuts.sweep(output)
+    Known(output).sweep()
     assert [row[0] for row in counting(output)] == ["a", None]
     assert not any(path.startswith("gone/") for path in media(output))
 
@@ -160,7 +161,7 @@ def test_a_kill_at_any_moment_of_a_sweep_loses_nothing(
     for left in range(20):
         kill.left = left
         try:
-            cuts.sweep(output)
+            Known(output).sweep()
         except KeyboardInterrupt:
             kill.left = 1000
             assert counting(output) == before
@@ -174,7 +175,16 @@ def test_a_kill_at_any_moment_of_a_sweep_loses_nothing(
     assert len(tables.list_parts(output, "cuts")) == 2
 
 
-@pytest.mark.parametrize("name", ["", "..", ".", "a/b", "-x", "a b", "x" * 65, "ü", "a\n"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "..", ".", "a/b", "-x", "a b", "x" * 65, "ü", "a\n", "reel.mp4", "poster.JPG", "clip-001.mp4"],
+)
 def test_what_is_no_safe_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be a name"):
+        cuts.check_name(name)
+
+
+@pytest.mark.parametrize("name", ["reel.mp4", "poster.JPG", "clip-001.mp4", "grade.cube", "reel.otio"])
+def test_a_name_that_a_file_of_a_reel_may_have_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="as a file of a reel does"):
         cuts.check_name(name)

@@ -2,11 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from pipeline.processes import DEATHS, Stopped, through
+from pipeline import processes
+from pipeline.processes import DEATHS, Stopped, room_for, through
 from pipeline.rows import LISTED
 from stages.failure import Dropped, Unavailable
 
@@ -30,6 +35,14 @@ class Stage:
                 raise KeyError("surprise")
             case "away":
                 raise Unavailable("the store is away")
+            case "once":  # as where a neighbour has taken the memory
+                if not Path(row["settings_key"]).exists():
+                    Path(row["settings_key"]).touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            case "asleep":
+                Path(row["settings_key"]).write_text(str(os.getpid()))
+                time.sleep(2)
+                Path(row["settings_key"]).with_name("written").touch()
         return row | {"etag": str(os.getpid())}
 
 
@@ -52,6 +65,10 @@ def test_every_row_comes_out_whatever_its_neighbours_do() -> None:
     assert "surprise" in reasons["raise"]
     assert f"its worker died or hung for limits.stall_timeout_s = 2, {DEATHS} times" in reasons["crash"]
     assert reasons["hang"] == reasons["crash"]
+    assert [name for name in made if isinstance(made[name], dict) and made[name].get("killed")] == [
+        "crash",
+        "hang",
+    ]
     assert isinstance(made["away"], Unavailable)
 
 
@@ -66,3 +83,71 @@ def test_no_process_is_left_when_the_reader_stops() -> None:
     made.close()
     with pytest.raises(ProcessLookupError):
         os.kill(int(first["etag"]), 0)
+
+
+def test_a_row_whose_worker_died_is_tried_again_alone_after_all_others(tmp_path: Path) -> None:
+    todo = rows("once", "a", "b", "c")
+    todo[0]["settings_key"] = str(tmp_path / "died")
+    made = list(through(todo, "render", Stage, (), 2))
+    assert [row["uri"] for row, _ in made][-1] == "once"
+    assert all(result["failure"] is None for _, result in made)
+
+
+def test_a_worker_that_dies_with_nothing_to_do_costs_no_row_anything() -> None:
+    """As one that the system chose to end, to have its memory."""
+    made = through(rows("a", "b", "c"), "render", Stage, (), 1, deaths=1)
+    results = []
+    for _, result in made:
+        results.append(result)
+        os.kill(int(result["etag"]), signal.SIGKILL)
+        # Until the pipe of the dead one is closed.
+        wait_until(lambda pid=int(result["etag"]): not alive(pid))
+    assert [result["failure"] for result in results] == [None, None, None]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_written_after_the_end_of_the_driver(tmp_path: Path, number: int) -> None:
+    begun = tmp_path / "begun"
+    script = (
+        "from tests.pipeline.test_processes import Stage, rows; from pipeline.processes import through\n"
+        f"row = rows('asleep')[0] | {{'settings_key': {str(begun)!r}}}\n"
+        "list(through([row], 'render', Stage, (), 1))"
+    )
+    path = tmp_path / "driver.py"
+    path.write_text(f"if __name__ == '__main__':\n    exec({script!r})")
+    driver = subprocess.Popen([sys.executable, path], env=os.environ | {"PYTHONPATH": str(Path.cwd())})
+    wait_until(lambda: begun.exists() and begun.read_text())
+    driver.send_signal(number)
+    driver.wait()
+    wait_until(lambda: not alive(int(begun.read_text())), timeout_s=1)
+    time.sleep(2.5)
+    assert not (tmp_path / "written").exists()
+
+
+def alive(pid: int) -> bool:
+    """A zombie is not, once the last of its threads has given up its files."""
+    process = Path(f"/proc/{pid}")
+    try:
+        gone = (
+            "\nState:\tZ" in (process / "status").read_text() and len(list((process / "task").iterdir())) == 1
+        )
+    except OSError:
+        return False
+    return not gone
+
+
+def wait_until(so: Callable[[], object], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_workers_are_as_many_as_there_are_cores_and_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "cores", lambda: 64)
+    monkeypatch.setattr(processes, "free_memory_bytes", lambda: 10 << 30)
+    assert room_for(1000, 2, 1 << 30) == 8
+    assert room_for(3, 2, 1 << 30) == 3
+    assert room_for(1000, 2, 20 << 30) == 1
+    monkeypatch.setattr(processes, "free_memory_bytes", lambda: None)
+    assert room_for(1000, 2, 1 << 30) == 32

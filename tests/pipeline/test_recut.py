@@ -20,6 +20,8 @@ from stages.failure import Failed
 from stages.probe import describe
 from tests.media import MediaFacts, Shot, make_video, read_counter, read_pictures
 from tests.pipeline.analysed import analyse
+from tests.pipeline.made_up import part_of, result
+from tests.pipeline.made_up import tables as made_up
 
 SECONDS = 24
 PLAIN = {"effects": {"kind": "none"}, "colour": {"kind": "none"}, "codec": {"kind": "none"}}
@@ -56,7 +58,8 @@ def test_the_reel_shows_exactly_the_frames_of_its_edits(output: Path, made: tupl
     _, facts = made
     done = Recut(settings_of(bundle), str(output))(row_of(output))
     reel = output / done["reel"]["uri"]
-    assert done["reel"]["uri"] == f"media/{done['video_id']}/short/reel.mp4"
+    assert done["reel"]["uri"] == f"{cuts.place_of(done)}/reel.mp4"
+    assert done["reel"]["uri"].startswith(f"media/{done['video_id']}/short/")
     assert done["reel"]["duration_s"] == pytest.approx(6, abs=0.1)
     shown = [read_counter(picture) for picture in read_pictures(reel)]
     expected = [
@@ -107,7 +110,7 @@ def test_nothing_is_decoded_but_the_chosen_spans(
 
 def test_bytes_read_stand_beside_the_size_of_the_source(output: Path, bundle: str) -> None:
     done = as_cut(Recut(settings_of(bundle, "3s"), str(output))(row_of(output)))
-    cuts.write(str(output), [done])
+    cuts.Known(str(output)).write([done])
     (row,) = cuts.read(str(output)).to_pylist()
     assert row["read_bytes"] == done["read_bytes"]
     assert row["source_bytes"] == row_of(output)["size_bytes"]
@@ -163,6 +166,28 @@ def test_every_fact_that_a_render_is_given_stands_in_the_table(output: Path, mad
         facts = describe(source)
     known = {name: video[name] for name in FACTS.names if name != "duration_s"}
     assert known == {name: facts[name] for name in known}
+
+
+def test_only_the_newest_version_of_a_file_is_cut(tmp_path: Path) -> None:
+    for made in (made_up(result("old", uri="/a.mp4")), made_up(result("new", minutes=1, uri="/a.mp4"))):
+        tables.write_part(str(tmp_path), part_of(made), made)
+    assert [row["video_id"] for row in list_results(str(tmp_path), LibrarySettings())] == ["new"]
+
+
+def test_videos_are_chosen_by_the_globs_that_choose_files_of_a_library(tmp_path: Path) -> None:
+    uris = ("s3://cam/2024/may/a.MP4", "s3://cam/2024/b.mov", "s3://cam/2025/c.mov")
+    made = made_up(*(result(uri[-5], uri=uri) for uri in uris))
+    tables.write_part(str(tmp_path), part_of(made), made)
+
+    def chosen(**globs: object) -> str:
+        rows = list_results(str(tmp_path), LibrarySettings.model_validate(globs))
+        return "".join(row["video_id"] for row in rows)
+
+    assert chosen(include=["2024/**/*.m*"]) == chosen(include=["2024/**"]) == "ba"
+    assert chosen(include=["*.mp4"]) == chosen(exclude=["*.mov"]) == "a"
+    assert chosen(include=["s3://cam/2025/*"]) == "c"
+    # As below a library: a star does not go over a slash.
+    assert chosen(include=["2024/*"]) == "b"
 
 
 def test_the_same_again_has_nothing_to_do_until_the_result_changes(output: Path) -> None:

@@ -234,6 +234,19 @@ def test_lost_video_keeps_the_good_result_of_an_earlier_run(flow: Flow, options:
         assert tables.read(options.output, "clips").equals(before)
 
 
+def test_result_by_a_clock_that_is_ahead_does_not_outlive_its_successor(flow: Flow, options: Options) -> None:
+    listed = {Path(row["uri"]).name: row for row in list_library(options.library).to_pylist()}
+    row = listed["b.mp4"]
+    made = made_up(made_result(row["video_id"], "older settings", 10**7, uri=row["uri"]))
+    tables.write_part(options.output, tables.part_name([row["video_id"]], "older settings"), made)
+    flow.script = [Attempt(*NAMES)]
+    assert highlights(options) == DONE
+    assert published(options) == dict.fromkeys(NAMES, "dropped")
+    flow.planned = []
+    assert highlights(options) == DONE
+    assert flow.planned == []
+
+
 def test_flow_that_cannot_start_blames_no_video(
     flow: Flow, options: Options, capfd: pytest.CaptureFixture
 ) -> None:

@@ -9,15 +9,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jobs import search as job
 from jobs.search import DONE, Options, find
 from pipeline import storage, tables
 from pipeline.config import Settings
-from pipeline.search import Query, Seen, clip_query, parse_where, picture_query, search, seconds_of
+from pipeline.search import (
+    Found,
+    Query,
+    Searched,
+    Seen,
+    clip_query,
+    look,
+    parse_where,
+    picture_query,
+    search,
+    seconds_of,
+)
 from stages.decode import DecodeSettings
 from stages.features import FeatureSettings
 from stages.nn.weights import open_bundle
 from tests.media import make_video
-from tests.pipeline.analysed import analyse
+from tests.pipeline.analysed import RUN_ID, analyse
 from tests.pipeline.made_up import part_of, result
 from tests.pipeline.made_up import tables as made_up
 
@@ -27,6 +39,7 @@ WIDTH = 8
 def publish(output: str, *names: str, key: str = "k1", width: int = WIDTH, **more: object) -> None:
     results = [result(name, key, width=width, **more) for name in names]
     for one in results:
+        one["videos"][0]["run_id"] = f"run-of-{key}"
         for clip in one["clips"]:
             vector = np.array(clip["embedding"])
             clip["embedding"] = list(vector / np.linalg.norm(vector))
@@ -34,10 +47,11 @@ def publish(output: str, *names: str, key: str = "k1", width: int = WIDTH, **mor
     tables.write_part(output, part_of(made), made)
 
 
-def record(output: str, key: str, **features: object) -> None:
+def record(output: str, key: str, run_id: str = "", **features: object) -> None:
     settings = Settings.model_validate({"features": features}).model_dump(mode="json")
-    text = json.dumps({"run_id": key, "settings_key": key, "settings": settings})
-    storage.write_bytes(f"{output}/runs/{key}.json", text.encode())
+    run_id = run_id or f"run-of-{key}"
+    text = json.dumps({"run_id": run_id, "settings_key": key, "settings": settings})
+    storage.write_bytes(f"{output}/runs/{run_id}.json", text.encode())
 
 
 @pytest.fixture
@@ -62,7 +76,7 @@ def test_the_nearest_of_all_parts_are_found_exactly(output: str) -> None:
         query /= np.linalg.norm(query)
         scores = vectors @ query
         expected = [names[k][:2] for k in np.argsort(-scores)[:7]]
-        found = search(output, Query(query, None), 7, one_per_shot=False)
+        found = search(look(output), Query(query, None), 7, one_per_shot=False)
         assert [(hit.video_id, hit.clip) for hit in found.hits] == expected
         assert [hit.score for hit in found.hits] == pytest.approx(np.sort(-scores)[:7] * -1, abs=1e-6)
         assert found.clips == len(names)
@@ -70,7 +84,7 @@ def test_the_nearest_of_all_parts_are_found_exactly(output: str) -> None:
 
 def test_one_shot_does_not_fill_the_list(output: str) -> None:
     names, vectors = clips(output)
-    found = search(output, Query(vectors[0], None), 12)
+    found = search(look(output), Query(vectors[0], None), 12)
     shots = [(hit.video_id, hit.shot) for hit in found.hits]
     assert len(set(shots)) == len(shots) == 12
     scores = vectors @ vectors[0]
@@ -86,14 +100,14 @@ def test_a_clip_is_found_by_number_and_by_moment_and_is_not_its_own_answer(outpu
     row = next(
         row for row in tables.read(output, "clips").to_pylist() if (row["video_id"], row["clip"]) == ("b", 3)
     )
-    by_number = clip_query(output, "b.mp4:3")
-    by_moment = clip_query(output, f"b.mp4@{(row['start_s'] + row['end_s']) / 2:.2f}")
+    by_number = clip_query(look(output), "b.mp4:3")
+    by_moment = clip_query(look(output), f"b.mp4@{(row['start_s'] + row['end_s']) / 2:.2f}")
     assert by_number.itself == by_moment.itself == ("b", 3, row["shot"])
     assert by_number.vector == pytest.approx(row["embedding"])
-    found = search(output, by_number, 50, one_per_shot=False)
+    found = search(look(output), by_number, 50, one_per_shot=False)
     assert ("b", 3) not in {(hit.video_id, hit.clip) for hit in found.hits}
     assert len(found.hits) == 35
-    found = search(output, by_number, 50)
+    found = search(look(output), by_number, 50)
     assert ("b", row["shot"]) not in {(hit.video_id, hit.shot) for hit in found.hits}
 
 
@@ -104,7 +118,7 @@ def test_times_are_read_as_people_write_them() -> None:
 def test_clips_of_another_width_are_left_out_in_words(output: str) -> None:
     publish(output, "wide", "wider", key="k2", width=12)
     _, vectors = clips_of_width(output, WIDTH)
-    found = search(output, Query(vectors[0], None), 5)
+    found = search(look(output), Query(vectors[0], None), 5)
     assert found.clips == 36
     assert found.others == {"vectors of 12 numbers, not 8": 12}
 
@@ -119,14 +133,14 @@ def test_clips_of_another_network_of_the_same_width_are_left_out_too(output: str
     record(output, "k1")
     record(output, "k2", kind="resnet18", weights="official")
     seen = Seen(FeatureSettings(batch=1), "rgb", DecodeSettings().size)
-    found = search(output, Query(np.eye(WIDTH, dtype=np.float32)[0], seen), 50)
+    found = search(look(output), Query(np.eye(WIDTH, dtype=np.float32)[0], seen), 50)
     assert "other" not in {hit.video_id for hit in found.hits}
     assert list(found.others) == ["resnet18 features (weights: official, rgb)"]
 
 
 def test_conditions_are_a_filter(output: str) -> None:
     mask, columns = parse_where("duration>20 and loudness > -30 and chosen = 1")
-    found = search(output, Query(np.eye(WIDTH, dtype=np.float32)[0], None), 50, False, mask, columns)
+    found = search(look(output), Query(np.eye(WIDTH, dtype=np.float32)[0], None), 50, False, mask, columns)
     rows = {(row["video_id"], row["clip"]): row for row in tables.read(output, "clips").to_pylist()}
     expected = {
         key
@@ -170,9 +184,10 @@ def test_memory_does_not_grow_with_the_clips(tmp_path: Path) -> None:
     for number in range(32):
         publish(output, *(f"{number:02d}{letter}" for letter in "abcdefgh"), clips=120, duration_s=120.0)
         if number in (7, 31):
-            search(output, Query(np.eye(WIDTH, dtype=np.float32)[0], None), 5)
+            known = look(output)
+            search(known, Query(np.eye(WIDTH, dtype=np.float32)[0], None), 5)
             tracemalloc.start()
-            found = search(output, Query(np.eye(WIDTH, dtype=np.float32)[0], None), 5)
+            found = search(known, Query(np.eye(WIDTH, dtype=np.float32)[0], None), 5)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     assert found.clips == 32 * 8 * 120
@@ -188,12 +203,12 @@ def test_a_frame_of_a_video_finds_its_clip(tmp_path: Path, bundle: str) -> None:
     settings = {"codec": {"kind": "none"}, "cut": {"target": "4s"}, "saliency": {"enabled": False}}
     settings = Settings.model_validate(settings | {"bundle": bundle})
     analyse(library, output, settings)
-    record(output, settings.key(open_bundle(bundle)))
+    record(output, settings.key(open_bundle(bundle)), RUN_ID)
     with av.open(str(facts.path)) as file:
         frame = next(frame for frame in file.decode(video=0) if frame.time >= 5.0)
         Image.fromarray(frame.to_ndarray(format="rgb24")).save(tmp_path / "frame.png")
-    query = picture_query(output, str(tmp_path / "frame.png"), open_bundle(bundle))
-    hit = search(output, query, 1).hits[0]
+    query = picture_query(look(output), str(tmp_path / "frame.png"), open_bundle(bundle))
+    hit = search(look(output), query, 1).hits[0]
     assert hit.start_s <= 5.0 < hit.end_s
     assert hit.score > 0.99
     page = tmp_path / "found.html"
@@ -207,3 +222,36 @@ def test_a_frame_of_a_video_finds_its_clip(tmp_path: Path, bundle: str) -> None:
     said.clear()
     find(Options(output, "a.mp4:2", as_json=True), said.append, said.append)
     assert {"score", "uri", "clip", "start_s"} <= json.loads(said[0])[0].keys()
+
+
+def test_of_the_records_only_those_of_results_that_count_are_read(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(output, "k1")
+    record(output, "k1", "an-older-run")
+    read: list[str] = []
+    whole = storage.read_bytes
+    monkeypatch.setattr(storage, "read_bytes", lambda uri: read.append(uri) or whole(uri))
+    assert look(output).seen.keys() == {"k1"}
+    assert read == [f"{output}/runs/run-of-k1.json"]
+
+
+def test_a_clip_that_a_run_replaces_meanwhile_is_left_out(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search_and_republish(known: Searched, *rest: object) -> Found:
+        found = search(known, *rest)
+        publish(output, *"abc", key="k2", minutes=1)
+        tables.sweep(output)
+        return found
+
+    monkeypatch.setattr(job, "search", search_and_republish)
+    said: list[str] = []
+    assert find(Options(output, "f.mp4:0", 50, as_json=True), said.append, said.append) == DONE
+    assert {hit["video_id"] for hit in json.loads(said[0])} == {"d", "e", "f"}
+
+
+def test_of_a_file_that_has_changed_the_clips_of_the_old_version_are_not_found(output: str) -> None:
+    publish(output, "a2", minutes=1, uri="s3://library/a.mp4")
+    found = search(look(output), Query(np.eye(WIDTH, dtype=np.float32)[0], None), 50)
+    assert {hit.video_id for hit in found.hits} == {"a2", *"bcdef"}

@@ -141,6 +141,30 @@ def test_a_place_that_cannot_be_used_is_named_without_its_secrets(
     assert [secret for secret in SECRETS if secret in said] == []
 
 
+@pytest.mark.parametrize("command", ["search", "proxies", "effect", "recut", "reel"])
+@pytest.mark.parametrize("protocol", ["https", "s3", "nonsense"])
+def test_a_bundle_that_cannot_be_used_is_named_by_every_command_without_its_secrets(
+    command: str, protocol: str, tmp_path: Path, credentials: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    made = made_up(result("a"))
+    output = str(tmp_path / "out")
+    tables.write_part(output, part_of(made), made)
+    uri = f"{protocol}://u:{PASSWORD}@127.0.0.1:1/x" + (SIGNED if protocol == "https" else "")
+    given = {
+        "search": [output, "a.jpg"],
+        "proxies": [output, "a.mp4", "--out", str(tmp_path / "frames")],
+        "effect": [str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), "--effect", "spin"],
+        "recut": [output],
+        "reel": [output],
+    }
+    done = CliRunner().invoke(main, [command, *given[command], "--bundle", uri])
+    assert (done.exit_code, type(done.exception)) == (COULD_NOT_START, SystemExit)
+    assert "127.0.0.1:1/x" in done.output
+    assert [secret for secret in SECRETS if secret in done.output] == []
+
+
 @pytest.mark.parametrize(
     ("text", "clean"),
     [

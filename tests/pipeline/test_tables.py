@@ -1,9 +1,12 @@
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pandas as pd
@@ -76,6 +79,42 @@ def test_only_asked_columns_and_videos_come_back(local):
     assert found.column_names == ["clip", "score"]
     assert found.num_rows == 12
     assert found["clip"].to_pylist() == [*range(6), *range(6)]
+
+
+def test_of_a_part_with_many_videos_little_more_is_fetched_than_one_of_them(local, monkeypatch):
+    videos = [result(f"v{number:02d}", clips=100, width=256) for number in range(32)]
+    for video in videos:
+        for clip in video["clips"]:
+            clip["thumbnail"] = random.Random(clip["start_s"]).randbytes(4000)
+    random.Random(1).shuffle(videos)
+    part = publish(local, *videos, width=256)
+    whole = Path(local, "clips", f"{part}.parquet").stat().st_size
+    asked = []
+
+    @contextmanager
+    def counting(uri):
+        with Path(uri).open("rb") as file:
+            read = file.read
+            counted = SimpleNamespace(
+                read=lambda size=-1: asked.append(len(data := read(size))) or data,
+                **{name: getattr(file, name) for name in ("seek", "tell", "close")},
+                closed=False,
+            )
+            yield pa.PythonFile(counted, mode="r")
+
+    newest = tables.current(local)
+    monkeypatch.setattr(storage, "open_input", counting)
+    found = tables.read(local, "clips", None, {"v07"}, newest)
+    assert found["clip"].to_pylist() == list(range(100))
+    assert set(found["video_id"].to_pylist()) == {"v07"}
+    assert 0 < sum(asked) < whole / 8
+
+
+def test_of_a_file_that_has_changed_the_newest_version_counts(local):
+    publish(local, result("old", uri="s3://library/a.mp4"), result("b"))
+    publish(local, result("new", minutes=1, uri="s3://library/a.mp4", status=schema.FAILED))
+    found = tables.latest_versions(tables.current(local, ("uri",)))
+    assert found["video_id"].to_pylist() == ["b", "new"]
 
 
 def test_done_needs_the_newest_result_to_be_of_these_settings(output):
