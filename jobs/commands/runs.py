@@ -30,6 +30,7 @@ from jobs.commands import options
 @click.option("--retry-failed", is_flag=True, help="Also try again what failed or was dropped before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done (videos, bytes, hours) and stop.")
 @click.option("--plan", is_flag=True, help="Print the sizes of the pools and what bounds them, and stop.")
+@click.option("--profile", is_flag=True, help="Print in the end where the seconds went, stage by stage.")
 def highlights(
     library: str,
     output: str | None,
@@ -40,6 +41,7 @@ def highlights(
     retry_failed: bool,
     dry_run: bool,
     plan: bool,
+    profile: bool,
     **given: Any,
 ) -> None:
     """Make a highlight reel of every video in LIBRARY and write reels, tables and a report to OUTPUT.
@@ -70,6 +72,7 @@ def highlights(
         retry_failed=retry_failed,
         from_proxies=from_proxies,
         plan=plan,
+        profile=profile,
     )
     sys.exit(job(wanted))
 

@@ -371,7 +371,7 @@ def test_what_a_preset_asks_for_is_done_or_said(
     assert "render.clips does not apply" in said
     row = row_of(output)
     assert row["width"] * 16 == row["height"] * 9
-    timeline = otio.adapters.read_from_file(str(output / "media/library/best/reel.otio"))
+    (file,) = (name for name in row["files"] if name.endswith("/reel.otio"))
+    timeline = otio.adapters.read_from_file(str(output / file))
     names = [clip.name for clip in timeline.video_tracks()[0].find_clips()]
     assert names == [Path(edit["uri"]).name for edit in row["edits"]]
-    assert "media/library/best/reel.otio" in row["files"]
