@@ -1,6 +1,7 @@
 """Where networks run, and how much of a batch fits there."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -9,6 +10,22 @@ import torch
 def pick_device() -> torch.device:
     """The GPU that this process may use, if there is one; else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def in_bfloat16(device: torch.device, wanted: bool | None = None) -> torch.autocast:
+    """A context in which networks calculate in bfloat16; None: where the processor has it.
+
+    Where it hasn't, it is emulated, and slower than float32.
+    """
+    if wanted is None:
+        wanted = torch.cuda.is_bf16_supported(False) if device.type == "cuda" else _cpu_has_bfloat16()
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+@cache
+def _cpu_has_bfloat16() -> bool:
+    capable = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
 
 
 class MicroBatches:

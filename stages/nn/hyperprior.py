@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stages.nn.device import in_bfloat16
 from stages.nn.difference import DifferenceCoder
 from stages.nn.entropy import (
     RADIUS,
@@ -135,7 +136,8 @@ class Hyperprior(nn.Module):
     @torch.inference_mode()
     def encode_latent(self, x: Tensor, rate: int) -> tuple[list[bytes], Tensor, Tensor]:
         """The payloads, y, and ŷ [B, M, H/16, W/16] as they will be decoded."""
-        y = self.analysis(x) * self.gain[rate][:, None, None]
+        with in_bfloat16(x.device):  # three quarters of the time, 0.04 dB; what decodes a code stays exact
+            y = self.analysis(x).float() * self.gain[rate][:, None, None]
         z = self.hyper_analysis(y).round().clamp(-RADIUS, RADIUS).cpu()
         y, masks = y.cpu(), step_masks(y.shape[1:]).numpy()
         symbols = []
