@@ -10,6 +10,7 @@ are medians; CPU seconds are of all threads and children, and count what a busy 
 """
 
 import argparse
+import itertools
 import os
 import resource
 import shutil
@@ -27,6 +28,9 @@ import av
 import boto3
 import numpy as np
 
+from pipeline import presets
+from pipeline.config import Settings, load_settings
+from pipeline.making import open_render
 from stages import tally
 from stages.colour import ColourSettings, Grade
 from stages.container import open_source
@@ -55,11 +59,12 @@ reel.write_videofile(out, codec="libx264", preset="veryfast", ffmpeg_params=["-c
                      audio_bitrate="192k", temp_audiofile=out + ".m4a", logger=None)
 """
 
+Row = dict[str, Any]
 Spans = list[tuple[float, float]]
-Way = Callable[[Path], dict[str, Any] | None]  # ours says what the reel is
+Way = Callable[[Path], Row | None]  # ours says what the reel is
 
 
-def row_of(video: str, cuts: int, seconds: float, dissolve_s: float = 0.0) -> dict[str, Any]:
+def row_of(video: str, cuts: int, seconds: float, dissolve_s: float = 0.0) -> Row:
     """A video as the render stage gets it, with spans of `seconds` spread over it."""
     with open_source(video) as source:
         facts = describe(source)
@@ -82,7 +87,16 @@ def row_of(video: str, cuts: int, seconds: float, dissolve_s: float = 0.0) -> di
     return {"uri": video, "probe": facts, "edits": edits, "clips": clips}
 
 
-def ours(row: dict[str, Any], render: Render, out: Path) -> dict[str, Any]:
+def of_preset(hard: Row, soft: Row, settings: Settings) -> Row:
+    """The same spans, joined as a preset joins them."""
+    if settings.effects.kind == "none":
+        return hard
+    names = itertools.cycle(settings.effects.transitions)
+    edits = [edit | {"transition": next(names) if edit["clip"] else "cut"} for edit in soft["edits"]]
+    return soft | {"edits": edits}
+
+
+def ours(row: Row, render: Render, out: Path) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         done = render(row, Path(folder))
         shutil.copy(done["files"]["reel.mp4"], out)
@@ -120,10 +134,14 @@ def by_moviepy(python: str, video: str, spans: Spans, out: Path) -> None:
 def by_auto_editor(python: str, video: str, spans: Spans, out: Path) -> None:
     ends = [0.0, *(time for span in spans for time in span)]
     gaps = [f"{a}sec,{b}sec" for a, b in zip(ends[::2], ends[1::2], strict=False) if b > a]
-    tool = str(Path(python).with_name("auto-editor"))
+    tool = str(auto_editor_of(python))
     cuts = [x for gap in [*gaps, f"{ends[-1]}sec,end"] for x in ("--cut-out", gap)]
     coding = ("-c:v", "libx264", "-crf", "20", "--no-open", "--progress", "none")
     run(tool, video, "--edit", "none", *cuts, *coding, "-o", str(out))
+
+
+def auto_editor_of(python: str) -> Path:
+    return Path(python).with_name("auto-editor")
 
 
 def run(*command: str) -> None:
@@ -140,7 +158,7 @@ def seconds_of(path: Path) -> float:
         return float(file.streams.video[0].duration * file.streams.video[0].time_base)
 
 
-def psnr_db(row: dict[str, Any], reel: Path) -> float:
+def psnr_db(row: Row, reel: Path) -> float:
     """Of the luma of a plain reel, beside the frames of the source as they are finished for it."""
     facts = row["probe"]
     with av.open(str(reel)) as file:
@@ -180,6 +198,12 @@ def ways_of(video: str, options: argparse.Namespace) -> dict[str, tuple[Way, boo
         ways["reelmap, effects"] = (partial(ours, soft, effects), False)
     except BundleError as error:
         print(f"without effects: {error}")
+    for preset in presets.names():
+        settings = load_settings(None, {"preset": preset, "render.encoder": "libx264"}, ())
+        ways[f"reelmap, preset {preset}"] = (
+            partial(ours, of_preset(row, soft, settings), open_render(settings)),
+            False,
+        )
     if ffmpeg := shutil.which("ffmpeg"):
         ways["ffmpeg, trim and concat"] = (partial(by_graph, ffmpeg, video, spans, sound), True)
         ways["ffmpeg, seeking"] = (partial(by_seeking, ffmpeg, video, spans, sound), True)
@@ -187,7 +211,8 @@ def ways_of(video: str, options: argparse.Namespace) -> dict[str, tuple[Way, boo
         print("without ffmpeg: there is none on the path")
     if options.rivals and Path(options.rivals).exists():
         ways["moviepy"] = (partial(by_moviepy, options.rivals, video, spans), True)
-        ways["auto-editor"] = (partial(by_auto_editor, options.rivals, video, spans), True)
+        if auto_editor_of(options.rivals).exists():
+            ways["auto-editor"] = (partial(by_auto_editor, options.rivals, video, spans), True)
     else:
         print("without moviepy and auto-editor: give --rivals the python of an environment that has them")
     return ways
