@@ -57,7 +57,6 @@ class Work:
     rows_out: int = 0
     wall_s: float = 0.0
     cpu_s: float = 0.0
-    copy_s: float = 0.0  # between Arrow and the stage's arrays
     footage_s: float = 0.0
     frames_decoded: int = 0
     frames_sampled: int = 0
@@ -65,6 +64,7 @@ class Work:
     put_off: str = ""  # storage, disk, aside (it may have killed its worker), late (for the deadline)
     counts: dict[str, int] = field(default_factory=dict)  # of stages/tally.py, while it was at work
     levels: dict[str, float] = field(default_factory=dict)
+    copy_s: float = 0.0  # between Arrow and the stage's arrays
 
 
 class Metrics:

@@ -88,11 +88,9 @@ def merge(shards: list[dict[str, Any]], min_coverage: float) -> dict[str, Any]:
 def loudness_of(shards: list[dict[str, Any]]) -> np.ndarray:
     """LUFS per half second of the video; empty if no shard has sound, silence where only one lacks it."""
     lengths = [round((shard["end_s"] - shard["start_s"]) / STEP_S) for shard in shards[:-1]]
-    last = shards[-1]
-    last_s = max(0.0, last["end_of_video_s"] - last["start_s"]) if last["frames_decoded"] else 0.0
-    return end_to_end(
-        [shard["loudness"] for shard in shards], [*lengths, math.ceil(last_s / STEP_S - 1e-6)], FLOOR_LUFS
-    )
+    last_s = shards[-1]["end_of_video_s"] - shards[-1]["start_s"]  # nan where no picture is in it
+    lengths.append(math.ceil(max(0.0, last_s) / STEP_S - 1e-6) if math.isfinite(last_s) else 0)
+    return end_to_end([shard["loudness"] for shard in shards], lengths, FLOOR_LUFS)
 
 
 def speech_of(shards: list[dict[str, Any]]) -> np.ndarray:

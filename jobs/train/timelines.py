@@ -85,7 +85,7 @@ def decode_file(path: Path | str) -> Iterator[dict[str, Any]]:
 def read_clip(path: Path | str, extract: ExtractFeatures) -> dict[str, np.ndarray]:
     """features, motion, motion_std, loudness, shot and times_s of a whole file. Raises Failed or Dropped."""
     names = ("features", "motion", "motion_std", "times_s", "cuts_s")
-    kept = (*names, "loudness", "start_s", "end_s")
+    kept = (*names, "loudness", "start_s", "end_s", "end_of_video_s")
     rows = [{key: row[key] for key in kept} for row in map(extract, decode_file(path))]
     whole = {key: np.concatenate([row[key] for row in rows]) for key in names}
     return {

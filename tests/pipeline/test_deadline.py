@@ -258,7 +258,7 @@ def test_a_night_without_earlier_runs_is_told_what_the_plan_can_do(
     monkeypatch.setattr(highlights, "connection", lambda _: nullcontext())
     monkeypatch.setattr("jobs.plan.connected", lambda _: machine(16))
     monkeypatch.setattr(highlights, "preflight", lambda *_: [])
-    monkeypatch.setattr(highlights, "run", lambda *_: None)
+    monkeypatch.setattr(highlights, "run", lambda *_, **__: None)
     gate = Gate(dict.fromkeys(job.listed["video_id"].to_pylist(), 60.0), time.time() + 1000)
     highlights.process(job, "r", None, make_console(), gate)
     assert gate.speed() > 2 * gate_module.UNKNOWN_SPEED

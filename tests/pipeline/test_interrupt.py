@@ -44,7 +44,8 @@ def wait_for_first_video(run: subprocess.Popen, output: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+    "how",
+    [*(pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGINT, signal.SIGTERM)), signal.SIGKILL],
 )
 def test_same_command_finishes_what_was_stopped(
     how: signal.Signals, library: Path, tmp_path: Path, bundle: str

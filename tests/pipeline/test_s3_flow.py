@@ -56,6 +56,7 @@ def command(
     arguments = [f"{s3.uri}/out"]
     if name == "highlights":
         arguments = [library or f"{s3.uri}/in", *arguments, "--target", "3s", "--bundle", bundle]
+        arguments += ["--set", "cut.apart=0"]  # to an untrained network all shots look alike
     return subprocess.run(
         [sys.executable, "-m", "jobs.cli", name, *arguments],
         env=os.environ | s3.env,
