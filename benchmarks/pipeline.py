@@ -3,8 +3,8 @@
     python -m benchmarks.pipeline LIBRARY [--times 3] [--target 4s] [--json FILE]
 
 bare   every stage on every video of the library, one after another in this process, one thread: CPU seconds
-run    `reelmap highlights` on the library listed several times under other names: wall seconds, with the start
-       of Ray, and what its stages say of themselves
+run    `reelmap highlights` on the library listed several times under other names: wall seconds, the start
+       of Ray included, and what its stages say of themselves
 
 The run cannot take less than the bare CPU seconds by the number of cores; `overhead` is what it takes more.
 """
