@@ -18,20 +18,20 @@ def seconds_of(stage: StageCount, workers: int, wall_s: float) -> dict[str, Any]
 
 
 def profile_table(record: dict[str, Any]) -> Table:
-    """A row per stage, and a caption that says how busy the cores were."""
+    """A row per stage, under how busy the cores were."""
     cores, wall_s, stages = record["plan"]["cores"], record["wall_s"], record["stages"]
     cpu_s = sum(stage["cpu_s"] for stage in stages.values())
     share = cpu_s / (cores * wall_s) if wall_s else 0.0
     table = Table(
         box=None,
         padding=(0, 2, 0, 0),
-        caption=f"{clock(record['start_s'])} until the pools were there, {clock(wall_s)} with them: "
-        f"their work kept {share:.0%} of {cores} cores busy",
-        caption_justify="left",
+        title=f"{clock(record['start_s'])} until the pools were there, {clock(wall_s)} with them, in which "
+        f"{share:.0%} of {cores} cores were at work. Seconds of all workers of a stage together:",
+        title_justify="left",
     )
-    table.add_column("stage")
+    table.add_column("stage", min_width=12)
     for heading in ("workers", "rows", "CPU s", "wall s", "copying s", "waiting s"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", min_width=12)
     for name, stage in stages.items():
         seconds = (stage[key] for key in ("cpu_s", "wall_s", "copy_s", "waiting_s"))
         counts = (stage["workers"], stage["rows"])

@@ -1,7 +1,7 @@
 """Names over pictures: two lines in the lower third, drawn once, laid on finished frames.
 
-White on a soft shadow, so that it can be read on any picture; it comes and goes within its clip, clear of the
-transitions.
+White on a shadow on a darker plate, so that it can be read on any picture; it comes and goes within its
+clip, clear of the transitions.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,8 @@ LEAST_PX = 13
 SECOND = 0.78  # size of the second line
 MARGIN = 1 / 18  # from the left and from the bottom, of the width and of the height
 WIDEST = 0.86  # of the picture's width
-SHADOW = 0.75
+SHADOW = 0.85
+PLATE = 0.45  # of black behind both lines: a shadow alone is lost on white
 WHITE, BLACK = 235, 16  # luma in limited range
 SHOWN_S, FADE_S = 3.0, 0.3
 
@@ -70,6 +71,7 @@ def draw_caption(first: str, second: str, size: tuple[int, int], font: str | Non
     drawn = np.asarray(picture, np.float32) / 255
     spread = cv2.dilate(drawn, np.ones((3, 3), np.uint8))
     shadow = SHADOW * np.clip(2.2 * cv2.GaussianBlur(spread, (0, 0), px / 7), 0, 1)
+    shadow = np.maximum(shadow, PLATE)
     left = min(max(0, round(MARGIN * width) - pad), width - w) // 2 * 2
     top = min(max(0, round((1 - MARGIN) * height) - h + pad), height - h) // 2 * 2
     return Caption(left, top, drawn, shadow)

@@ -29,9 +29,10 @@ from stages.timeline import Slot
 ALIKE = 0.98
 LOOK_PX = 384  # long side of the pictures that are looked at
 LOOKS_PER_S = 4
-# Of a still part of the picture before its blurred copy: so much of the mass must be in it.
-ENOUGH = 0.9
-NEARLY_ALL = 0.85  # a part of so much is shown as all
+# Of a still part of the picture before its blurred copy: so much of the mass must be in it. Bars, and
+# something cut off, are worse than bars alone.
+ENOUGH = 0.98
+NEARLY_ALL = 0.65  # a part of so much is shown as all: it would hardly be larger
 # The blurred copy: how much smaller it is blurred, by how many of its pixels, and how it is dimmed.
 COARSE, BLUR_PX, LIGHT, COLOUR = 16, 2.0, 0.45, 0.8
 BLACK, GREY = 16, 128  # of luma and of chroma, limited range
