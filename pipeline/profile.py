@@ -29,9 +29,9 @@ def profile_table(record: dict[str, Any]) -> Table:
         f"{share:.0%} of {cores} cores were at work. Seconds of all workers of a stage together:",
         title_justify="left",
     )
-    table.add_column("stage", min_width=12)
+    table.add_column("stage", min_width=8)
     for heading in ("workers", "rows", "CPU s", "wall s", "copying s", "waiting s"):
-        table.add_column(heading, justify="right", min_width=12)
+        table.add_column(heading, justify="right", min_width=8)
     for name, stage in stages.items():
         seconds = (stage[key] for key in ("cpu_s", "wall_s", "copy_s", "waiting_s"))
         counts = (stage["workers"], stage["rows"])
