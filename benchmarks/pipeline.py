@@ -10,7 +10,6 @@ The run cannot take less than the bare CPU seconds by the number of cores; `over
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import cv2
 import torch
 
 from benchmarks.memory import repeat
+from cluster.machine import cores
 from pipeline.config import Settings, load_settings
 from pipeline.flow import make_look, make_score
 from pipeline.making import open_render
@@ -81,14 +81,13 @@ def main(library: Path, times: int, target: str, json_file: Path | None) -> None
         subprocess.run([*command, "--target", target], check=True, stderr=subprocess.DEVNULL)
         wall_s = time.monotonic() - began
         (record,) = records(str(output))
-    cores = len(os.sched_getaffinity(0))
-    print(f"{videos} videos, {record['video_s'] / 60:.0f} minutes, reels of {target}, {cores} cores\n")
+    print(f"{videos} videos, {record['video_s'] / 60:.0f} minutes, reels of {target}, {cores()} cores\n")
     print(f"{'':>10s} {'bare CPU s':>11s} {'CPU s':>8s} {'wall s':>8s} {'copying s':>10s} {'waiting s':>10s}")
     for name, told in record["stages"].items():
         widths = {"cpu_s": 8, "wall_s": 8, "copy_s": 10, "waiting_s": 10}
         seconds = " ".join(f"{told[key]:{width}.1f}" for key, width in widths.items())
         print(f"{name:>10s} {times * spent[name]:11.1f} {seconds}")
-    least_s = times * spent.total() / cores
+    least_s = times * spent.total() / cores()
     flow_s = record["wall_s"]
     print(f"\nbare CPU seconds by cores: {least_s:.1f} s")
     print(f"with the pools up: {flow_s:.1f} s, overhead {flow_s / least_s - 1:.0%}")

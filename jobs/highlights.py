@@ -27,7 +27,6 @@ from pipeline.progress import make_console
 from pipeline.recall import list_archive
 from pipeline.report import without_page, write_report
 from pipeline.run import Job, Outcome, RunBroken, in_words, make_job, new_run_id, run
-from pipeline.schema import OK
 from pipeline.wording import clock
 from stages.colour import Grade
 from stages.compress import Compress
@@ -79,7 +78,8 @@ def highlights(options: Options) -> int:
         size_gb = (pc.sum(job.todo["size_bytes"]).as_py() or 0) / 1e9
         what = "from their proxies" if job.from_proxies else f"({size_gb:.2f} GB)"
         say(f"{listed} videos, {listed - todo} done already, {todo} to do {what}")
-        if todo and (old := superseded(job)):
+        if job.superseded:
+            old = job.superseded
             say(f"{old} of these have reels of other settings or models, which the new ones replace")
         if options.dry_run:
             dry_run(job, say)
@@ -96,14 +96,6 @@ def highlights(options: Options) -> int:
 def saying(console: Console) -> Say:
     """Text as it is, for names and reasons: nothing in it is markup."""
     return partial(console.print, highlight=False, markup=False, soft_wrap=True)
-
-
-def superseded(job: Job) -> int:
-    """How many of the videos to do have a result that other settings or weights made."""
-    newest = tables.current(job.output)
-    other = pc.not_equal(newest["settings_key"], job.settings_key)
-    fine = newest.filter(pc.and_(pc.equal(newest["status"], OK), other))
-    return len(set(fine["video_id"].to_pylist()) & set(job.todo["video_id"].to_pylist()))
 
 
 def exit_code(carry_out: Callable[[], int], say: Say, busy: int = COULD_NOT_START) -> int:

@@ -12,7 +12,7 @@ beside it: an attempt that failed takes nothing away.
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -119,9 +119,7 @@ class Known:
 
     def write(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Writes some cuts as one part, as the newest of all; returns them with the time that they got."""
-        at, newest = datetime.now(UTC), self.newest_at
-        if newest is not None:  # by a clock that may be ahead of this one
-            at = max(at, newest + timedelta(microseconds=1))
+        at = tables.stamp(self.newest_at)
         rows = [row | {"made_at": at} for row in rows]
         part = write(self.output, rows)
         new = to_table([row | {"part": part} for row in rows], self.rows.schema)

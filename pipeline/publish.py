@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,11 @@ class Publish:
         facts = row.get("probe") or {}
         video = {name: row.get(name) for name in ("uri", "etag", "size_bytes", "modified_at", "shard_log")}
         video |= {name: facts.get(name) for name in schema.VIDEOS.names if name in facts}
-        video |= {"run_id": self.run_id, "published_at": self._now(row["video_id"]), "status": schema.OK}
+        video |= {
+            "run_id": self.run_id,
+            "published_at": tables.stamp(self.after.get(row["video_id"])),
+            "status": schema.OK,
+        }
         if row["failure"]:
             return _key(row) | video | {"status": row["failure"]["status"]}
         clips = row["clips"]
@@ -100,11 +104,6 @@ class Publish:
                 "flashes_s": row["flashes_s"],
             }
         )
-
-    def _now(self, video_id: str) -> datetime:
-        """The time; later than that of the last result, or the new one would not count."""
-        now, last = datetime.now(UTC), self.after.get(video_id)
-        return now if last is None else max(now, last + timedelta(microseconds=1))
 
     def _codes(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for sample, code in enumerate(row["codes"]):

@@ -59,6 +59,7 @@ class Job:
     todo: pa.Table
     retry_failed: bool = False
     from_proxies: bool = False  # `library` is the OUTPUT of another run
+    superseded: int = 0  # how many of `todo` have a good result of other settings or weights
 
     @property
     def settings_key(self) -> str:
@@ -93,12 +94,16 @@ def make_job(
     """Raises StorageError when OUTPUT cannot be read."""
     settings_key = settings.key(bundle, from_proxies)
     statuses = (OK,) if retry_failed else (OK, DROPPED, FAILED)
-    done = tables.done(output, settings_key, statuses)
+    newest = tables.current(output)
+    done = tables.done(output, settings_key, statuses, newest)
     done -= tried_again(output, settings_key) | again.asked(output)
     todo = listed.filter(
         pc.invert(pc.is_in(listed["video_id"], value_set=pa.array(sorted(done), pa.string())))
     )
-    return Job(library, output, settings, bundle, listed, todo, retry_failed, from_proxies)
+    other = pc.and_(pc.equal(newest["status"], OK), pc.not_equal(newest["settings_key"], settings_key))
+    replaced = pc.is_in(todo["video_id"], value_set=newest.filter(other)["video_id"].combine_chunks())
+    superseded = pc.sum(replaced).as_py() or 0
+    return Job(library, output, settings, bundle, listed, todo, retry_failed, from_proxies, superseded)
 
 
 def new_run_id() -> str:

@@ -12,6 +12,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
 import pyarrow as pa
@@ -93,9 +94,10 @@ def done(
     output: str,
     settings_key: str,
     statuses: tuple[str, ...] = (schema.OK, schema.DROPPED, schema.FAILED),
+    newest: pa.Table | None = None,
 ) -> set[str]:
     """The videos whose newest result was made with these settings and ended in one of `statuses`."""
-    newest = current(output)
+    newest = current(output) if newest is None else newest
     fits = pc.and_(
         pc.equal(newest["settings_key"], settings_key),
         pc.is_in(newest["status"], value_set=pa.array(statuses, pa.string())),
@@ -119,6 +121,12 @@ def newest_of(results: pa.Table) -> pa.Table:
     ids = ordered["video_id"].to_pylist()
     first = [row for row, video_id in enumerate(ids) if not row or ids[row - 1] != video_id]
     return ordered.take(pa.array(first, pa.int64()))
+
+
+def stamp(last: datetime | None) -> datetime:
+    """The time; later than `last`, by whatever clock that was, or what is made now were not the newest."""
+    now = datetime.now(UTC)
+    return now if last is None else max(now, last + timedelta(microseconds=1))
 
 
 def latest_versions(results: pa.Table) -> pa.Table:

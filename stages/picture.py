@@ -4,7 +4,7 @@ One FFmpeg filter graph per clip:
 
     buffer -> name the colours -> bwdif -> transpose -> [crop] -> scale -> [lut3d, lut3d] -> yuv420p, BT.709
 
-Pixels go through a LUT as RGB in float. HDR (PQ, HLG) goes through a tone-mapping LUT
+Pixels go through a LUT as RGB of 16 bits. HDR (PQ, HLG) goes through a tone-mapping LUT
 instead (stages/tonemap.py): a grade learned on SDR says nothing about it. Other SDR colours may go through
 such a LUT before they are graded.
 """

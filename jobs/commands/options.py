@@ -61,13 +61,30 @@ def address(otherwise: str) -> Callable[[Command], Command]:
     )
 
 
-def cutting(command: Command) -> Command:
-    """Which clips, and what is between them."""
-    command = click.option(
-        "--transitions", metavar="NAMES", help="whip,dissolve,... or cut for hard cuts only."
-    )(command)
-    command = click.option("--max-clip", type=float, metavar="SECONDS", help="Longest clip.")(command)
-    return click.option("--min-clip", type=float, metavar="SECONDS", help="Shortest clip.")(command)
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """All of these, in their order on the help page."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+# Which clips, and what is between them.
+cutting = together(
+    click.option("--min-clip", type=float, metavar="SECONDS", help="Shortest clip."),
+    click.option("--max-clip", type=float, metavar="SECONDS", help="Longest clip."),
+    click.option("--transitions", metavar="NAMES", help="whip,dissolve,... or cut for hard cuts only."),
+)
+
+
+def reels(example: str, otherwise: str) -> Callable[[Command], Command]:
+    """Of a command that makes a reel of each of some videos; for `assignments` and `address`."""
+    which = include, exclude, limit
+    how = config, assignments(example), bundle, address(otherwise)
+    return together(preset, target("a reel"), cutting, clips, *which, *how)
 
 
 def flags_of(transitions: str | None = None, **given: object) -> Flags:

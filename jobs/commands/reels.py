@@ -11,20 +11,10 @@ from jobs.commands import options
 
 @click.command()
 @click.argument("output")
-@options.preset
-@options.target("a reel")
 @click.option(
     "--name", metavar="NAME", help="Under which they stand beside others; the preset's, or the target."
 )
-@options.cutting
-@options.clips
-@options.include
-@options.exclude
-@options.limit
-@options.config
-@options.assignments("render.crf=18")
-@options.bundle
-@options.address("this machine")
+@options.reels("render.crf=18", "this machine")
 def recut(
     output: str,
     name: str | None,

@@ -16,17 +16,7 @@ from jobs.commands import options
     is_flag=True,
     help="LIBRARY is the OUTPUT of another run: score its videos again from their proxies.",
 )
-@options.preset
-@options.target("a reel")
-@options.cutting
-@options.clips
-@options.include
-@options.exclude
-@options.limit
-@options.config
-@options.assignments("decode.fps=4")
-@options.bundle
-@options.address("a local Ray")
+@options.reels("decode.fps=4", "a local Ray")
 @click.option("--retry-failed", is_flag=True, help="Also try again what failed or was dropped before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done (videos, bytes, hours) and stop.")
 @click.option("--plan", is_flag=True, help="Print the sizes of the pools and what bounds them, and stop.")
