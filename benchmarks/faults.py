@@ -39,7 +39,7 @@ from ray.cluster_utils import Cluster
 from benchmarks.losses import Tally, Undisturbed, judge, rows_of, shown
 from cluster.connect import connection
 from jobs.highlights import Options, highlights
-from pipeline import flow, tables
+from pipeline import steps, tables
 from stages.container import LimitSettings
 from stages.decode import DecodeSettings, decode
 from tests.bundles import make_bundle
@@ -224,11 +224,11 @@ def poison(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: rando
 
 @contextlib.contextmanager
 def stand_in(stage: Callable[..., Any]) -> Iterator[None]:
-    before, flow.decode = flow.decode, stage
+    before, steps.decode = steps.decode, stage
     try:
         yield
     finally:
-        flow.decode = before
+        steps.decode = before
 
 
 def kill_drivers(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: random.Random) -> Tally:
@@ -302,8 +302,8 @@ def spill(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: random
     """One injection is one run on a store that cannot hold what is in flight."""
     tally = Tally(fault)
     ray.init("local", num_cpus=8, object_store_memory=78 << 20, include_dashboard=False, log_to_driver=False)
-    before = flow.decode
-    flow.decode = bulky
+    before = steps.decode
+    steps.decode = bulky
     try:
         for _ in range(max(1, times // 10)):
             output, began = bench.new_output(), time.monotonic()
@@ -313,7 +313,7 @@ def spill(bench: Bench, fault: str, times: int, whole: Undisturbed, dice: random
             tally.extra_s += time.monotonic() - began - whole.seconds
             judge(tally, output, whole)
     finally:
-        flow.decode = before
+        steps.decode = before
         ray.shutdown()
     return tally
 

@@ -26,9 +26,9 @@ import torch
 from benchmarks.memory import repeat
 from cluster.machine import cores
 from pipeline.config import Settings, load_settings
-from pipeline.flow import make_look, make_score
 from pipeline.making import open_render
 from pipeline.records import records
+from pipeline.steps import make_look, make_score
 from stages.decode import decode
 from stages.gather import merge
 from stages.probe import probe

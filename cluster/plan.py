@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import Field
-from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from cluster.resources import Resources, machine
 from cluster.speeds import SHIPPED, STAGES, THREADED, Speeds
@@ -47,6 +46,8 @@ MEMORY_MIB = {
     "render": 1000,
     "publish": 200,
 }
+# Of a process that does all stages, one after another, measured on 1080p, rounded up.
+HERE_MIB = 1500
 # Ray Data stops reading ahead when half of the object store is full.
 STORE_SHARE = 0.5
 SHARD_BYTES = 24 << 20  # a minute at 2 pictures of 256 x 256 per second
@@ -97,6 +98,7 @@ class Plan:
     gpu_share: float  # GPU of each look and render actor
     cpus: Mapping[str, float]  # logical CPUs of a worker of each pool
     memory: Mapping[str, int]  # bytes that Ray sets aside for each; empty where it is not told
+    processes: int = 0  # of this machine, each of which does all stages, without Ray; 0: the pools above
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -105,6 +107,9 @@ class Plan:
 
     def options(self, name: str) -> dict[str, Any]:
         """What Ray Data is told of a pool."""
+        # A second to import, and these settings are read in every process of a run that is not on Ray.
+        from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
         size = self.sizes[name]
         holds = {"num_cpus": self.cpus[name]}
         if self.memory:
@@ -118,7 +123,16 @@ class Plan:
 
     def alone(self) -> "Plan":
         """The same plan, one row at a time in each pool: for videos that may be what killed their workers."""
-        return replace(self, probe=1, decode=1, look=1, score=1, render=1, publish_rows=1)
+        return replace(
+            self,
+            processes=min(1, self.processes),
+            probe=1,
+            decode=1,
+            look=1,
+            score=1,
+            render=1,
+            publish_rows=1,
+        )
 
     def renders_only(self, resources: Resources, reels: int) -> "Plan":
         """The same plan where all there is to do is to render: as many at a time as there is room for."""
@@ -218,6 +232,30 @@ def plan_for(
         gpu_share=gpu_share(sizes, resources, pools),
         cpus=fractions(sizes, work),
         memory=set_aside(sizes, resources),
+    )
+
+
+def plan_here(
+    resources: Resources,
+    videos: int,
+    footage_s: float,
+    shard_s: float,
+    pools: PoolSettings = PoolSettings(),
+) -> Plan:
+    """A plan without Ray for one machine: a process for each core that there are shards and memory for."""
+    memory = MEMORY_SHARE * resources.memory_bytes / (HERE_MIB << 20)
+    size = max(1, int(min(resources.cores, memory, max(videos, footage_s / shard_s))))
+    threads = pools.threads or max(1, min(MAX_THREADS, int(resources.cores / size)))
+    return Plan(
+        cores=max(1, int(resources.cores)),
+        gpus=0,
+        **dict.fromkeys(("probe", "decode", "look", "score", "render"), size),
+        publish_rows=pools.publish_rows or rows_per_part(videos),
+        threads=threads,
+        gpu_share=0.0,
+        cpus=dict.fromkeys(STAGES, 0.0),
+        memory={},
+        processes=size,
     )
 
 

@@ -55,8 +55,9 @@ def check_cluster(plan: Plan, scratch: Scratch = Scratch(), probes: list[Probe] 
     probes   are called on every node; None: the driver's machine is the cluster, only it is looked at
     """
     findings = Findings()
-    for problem in pools_without_room(plan, ray.cluster_resources()):
-        findings.problems[problem] = []
+    if not plan.processes:
+        for problem in pools_without_room(plan, ray.cluster_resources()):
+            findings.problems[problem] = []
     mine = make_look()((*LIBRARIES, "ray", "reelmap"), pickle.dumps([]))
     seen = {"this machine": mine} if probes is None else look_from_nodes(probes, findings)
     for node, theirs in seen.items():

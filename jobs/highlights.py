@@ -14,7 +14,14 @@ from cluster.autoscale import room
 from cluster.connect import connection, terminate_as_interrupt
 from cluster.preflight import ClusterUnfit
 from jobs.models import open_models
-from jobs.plan import expected_speed, footage_of, plan_job, show_plan
+from jobs.plan import (
+    expected_speed,
+    footage_of,
+    plan_job,
+    plan_without_ray,
+    show_plan,
+    show_without_ray,
+)
 from jobs.preflight import preflight
 from pipeline import again, redact, storage, tables
 from pipeline.config import Settings, load_settings
@@ -27,6 +34,7 @@ from pipeline.progress import make_console
 from pipeline.recall import list_archive
 from pipeline.report import without_page, write_report
 from pipeline.run import Job, Outcome, RunBroken, in_words, make_job, new_run_id, run
+from pipeline.warm import cool
 from pipeline.wording import clock
 from stages.colour import Grade
 from stages.compress import Compress
@@ -85,8 +93,12 @@ def highlights(options: Options) -> int:
             dry_run(job, say)
             return DONE
         if options.plan:
-            with starting(RayError, RuntimeError), connection(options.address):
-                show_plan(job, options.address, console, say)
+            with starting(RayError, RuntimeError):
+                if planned := plan_without_ray(job, options.address):
+                    show_without_ray(planned, say)
+                else:
+                    with connection(options.address):
+                        show_plan(job, options.address, console, say)
             return DONE
         return work(job, options, console, say) if todo else finish(job, None, say)
 
@@ -165,7 +177,7 @@ def process(
     gate: Gate | None = None,
     footage_s: float | None = None,
 ) -> Outcome:
-    """The run on a Ray that is there for it only; it is gone before the report is written.
+    """The run, in processes or on a Ray that is there for it only; it is gone before the report is written.
 
     footage_s   of all that is to do, where it is known without opening videos
     """
@@ -173,9 +185,12 @@ def process(
     began = time.monotonic()
     with ExitStack() as stack:
         with starting(RayError, RuntimeError):  # Ray of another version is a RuntimeError
-            stack.enter_context(connection(address))
-            stack.enter_context(room(address, job.settings.pools, say))
-            planned = plan_job(job, address, footage_s)
+            planned = plan_without_ray(job, address, footage_s)
+            if planned is None:
+                cool()
+                stack.enter_context(connection(address))
+                stack.enter_context(room(address, job.settings.pools, say))
+                planned = plan_job(job, address, footage_s)
             plan = planned.plan
             if gate:
                 gate.expect(expected_speed(planned, job))

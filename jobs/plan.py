@@ -4,17 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
+import ray
 from rich.console import Console
 
 from cluster.connect import cluster_address
 from cluster.forecast import forecast, in_words, table
-from cluster.plan import Plan, plan_for, shortages
-from cluster.resources import Resources, connected
+from cluster.machine import cores, free_memory_bytes
+from cluster.plan import HERE_MIB, Plan, PlanError, plan_for, plan_here, shortages
+from cluster.resources import Resources, connected, machine
 from cluster.speeds import Speeds, find
 from jobs.headers import lengths
+from pipeline import tables
 from pipeline.run import Job
+from stages.nn.device import pick_device
 
 HEADERS = 8  # that are read, to know how long the videos are
+# In processes a video of seconds takes a third of the time, and half an hour of footage three quarters: no
+# start, less handed over. What is longer wants pools, metrics and a dashboard.
+WITHOUT_RAY_S = 2 * 3600.0
 
 Say = Callable[[str], None]
 
@@ -28,6 +35,34 @@ class Planned:
     videos: int
     footage_s: float | None
     remarks: list[str]  # worth saying, though they stop nothing
+
+
+def plan_without_ray(job: Job, address: str | None, footage_s: float | None = None) -> Planned | None:
+    """The plan in processes of this machine, where run.engine says so or the footage is little; else None.
+
+    Raises PlanError where processes are asked for and cannot be.
+    """
+    engine, pools = job.settings.run.engine, job.settings.pools
+    sized = [name for name in pools.model_fields_set if name not in ("threads", "publish_rows", "speeds")]
+    stays = cluster_address(address) is None
+    if engine == "processes":
+        if not stays:
+            raise PlanError(
+                "run.engine is processes, which are of one machine: leave out the address of a Ray"
+            )
+        if sized:
+            raise PlanError(f"run.engine is processes, and pools.{sized[0]} is of a Ray: leave one out")
+    elif engine == "ray" or not stays or ray.is_initialized() or sized or pick_device().type != "cpu":
+        return None
+    footage_s = footage_s or (archived_s(job) if job.from_proxies else footage_of(job, HEADERS))
+    if engine == "auto" and (footage_s is None or footage_s > WITHOUT_RAY_S):
+        return None
+    speeds, source = find(pools.speeds, 0, local=True)
+    speeds = speeds.for_shards(job.settings.decode.shard_s)
+    free = free_memory_bytes()
+    resources, videos = machine(cores(), memory_gib=None if free is None else free / 2**30), len(job.todo)
+    plan = plan_here(resources, videos, footage_s or 0.0, speeds.shard_s, pools)
+    return Planned(plan, resources, speeds, source, videos, footage_s, [])
 
 
 def plan_job(job: Job, address: str | None, footage_s: float | None = None) -> Planned:
@@ -48,6 +83,19 @@ def expected_speed(planned: Planned, job: Job) -> float:
         planned.plan, planned.resources, planned.speeds, planned.videos, pools, planned.footage_s
     )
     return found.hours_per_hour
+
+
+def show_without_ray(planned: Planned, say: Say) -> None:
+    plan, has = planned.plan, planned.resources
+    length = "of unknown length" if planned.footage_s is None else f"{planned.footage_s / 3600:.2f} hours"
+    say(f"this machine: {has.cores:g} cores, {has.memory_bytes / 2**30:.0f} GiB of free memory")
+    say(f"{planned.videos} videos, {length}")
+    say(
+        f"{plan.processes} processes, each of which does all stages, and no Ray (run.engine): at most "
+        f"{plan.processes * HERE_MIB / 2**10:.1f} GiB of memory"
+    )
+    say(f"{plan.threads} threads of the networks in each, {plan.publish_rows} videos to a part")
+    say("nothing was done (--plan)")
 
 
 def show_plan(job: Job, address: str | None, console: Console, say: Say) -> None:
@@ -71,6 +119,12 @@ def show_plan(job: Job, address: str | None, console: Console, say: Say) -> None
     for line in (*planned.remarks, *in_words(found)):
         say(line)
     say("nothing was done (--plan)")
+
+
+def archived_s(job: Job) -> float:
+    """Seconds of footage of the videos whose proxies are to be looked at."""
+    ids = set(job.todo["video_id"].to_pylist())
+    return pc.sum(tables.read(job.library, "videos", ["duration_s"], ids)["duration_s"]).as_py() or 0.0
 
 
 def footage_of(job: Job, headers: int) -> float | None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
@@ -38,8 +38,11 @@ class ConfigError(ValueError):
 
 
 class RunSettings(base.Settings):
-    """When a run gives up as a whole: a store that gives damaged bytes, a bundle that fits nothing."""
+    """What runs it, and when it gives up as a whole: a damaged store, a bundle that fits nothing."""
 
+    engine: Literal["auto", "ray", "processes"] = Field(
+        "auto", description="auto: processes of this machine for what is done before Ray would be of use"
+    )
     # Of the videos that this run has finished; what was dropped has not failed. 1: never.
     max_failed_share: float = Field(1.0, ge=0.0, le=1.0)
     # Before so many are finished nothing is concluded.

@@ -9,44 +9,40 @@ boundary only, decode -> look; full-size frames never leave the render actor.
 
 import logging
 import math
-import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import ray.data
-import torch
 from ray.data import DataContext, Dataset
 
 from cluster.plan import Plan
 from pipeline.config import Settings
-from pipeline.guard import Batches, Bounds, Guard, Stage
-from pipeline.making import make_cut, open_render
+from pipeline.guard import Batches, Guard
 from pipeline.progress import Reporter
-from pipeline.publish import MEDIA, Publish, upload
-from pipeline.recall import Recall
-from pipeline.recut import make_recut
-from pipeline.rows import CUT, DECODED, GATHERED, LOOKED, RENDERED, SCORED, SHARDS
+from pipeline.publish import Publish
+from pipeline.steps import Step, recut_step, steps_from_proxies, steps_of
 from pipeline.suspects import Witness
-from stages.compress import Compress
-from stages.container import keeping_blocks
-from stages.decode import decode
-from stages.features import ExtractFeatures
-from stages.gather import Gather
-from stages.nn import cnn
-from stages.nn.weights import open_bundle
-from stages.probe import probe
-from stages.saliency import Saliency
-from stages.score import Score
-from stages.watchdog import unwatched
 
-STAGES = ("probe", "decode", "look", "gather", "score", "render", "publish")
-FROM_PROXIES = ("look", "score", "publish")
-RECUT = ("render",)
 LISTING_BLOCKS = 256
+
+Guarded = Callable[[Step], Guard]
+
+
+def results(
+    todo: pa.Table,
+    settings: Settings,
+    plan: Plan,
+    publish: Publish,
+    reporter: Reporter,
+    witness: Witness,
+    archive: str | None = None,
+) -> Iterator[pa.Table]:
+    """What was published, as rows.PUBLISHED, part by part, on the connected Ray."""
+    ds = build(todo, settings, plan, publish, reporter, witness, archive)
+    yield from ds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 def build(
@@ -63,36 +59,27 @@ def build(
     archive   the OUTPUT of another run, whose proxies are looked at in place of the videos
     """
     configure()
-    guard = partial(Guard, reporter=reporter, witness=witness)
-    limits = settings.limits
-    reading = partial(guard, bounds=Bounds(limits.stall_timeout_s, limits.max_memory_bytes))
-    # A large reel takes what it takes.
-    rendering = partial(guard, bounds=Bounds(limits.stall_timeout_s))
-    # Workers that only decode get no more than they need: the whole settings would import torch there.
-    probe_video = partial(probe, limits=limits, shard_s=settings.decode.shard_s)
-    decode_shard = partial(decode, settings=settings.decode, limits=limits)
+    guarded = partial(Step.guarded, reporter=reporter, witness=witness)
     # A block is probed row by row by one task: small blocks, so that many headers are read at once.
     step = math.ceil(len(todo) / LISTING_BLOCKS)
     listing = [todo.slice(start, step) for start in range(0, len(todo), step)]
     ds = ray.data.from_arrow(listing)
     if archive:
+        steps = steps_from_proxies(settings, archive, plan.threads)
         ds = ds.repartition(target_num_rows_per_block=1)
-        look = plan.options("look")
-        ds = _actors(ds, "look", make_recall, (settings, archive, plan.threads), GATHERED, guard, look)
-        ds = _actors(ds, "score", make_score, (settings,), SCORED, guard, plan.options("score"))
+        ds = _actors(ds, steps["look"], guarded, plan)
+        ds = _actors(ds, steps["score"], guarded, plan)
         return published(ds, publish, plan, reporter)
-    ds = _tasks(ds, "probe", probe_video, SHARDS, reading, plan.options("probe"))
+    steps = steps_of(settings, publish.output, plan.threads)
+    ds = _tasks(ds, steps["probe"], guarded, plan)
     # Rows made from one input run one after another unless they are spread out again.
     ds = ds.repartition(target_num_rows_per_block=1)
-    ds = _tasks(ds, "decode", decode_shard, DECODED, reading, plan.options("decode"))
-    ds = _actors(ds, "look", make_look, (settings, plan.threads), LOOKED, guard, plan.options("look"))
+    ds = _tasks(ds, steps["decode"], guarded, plan)
+    ds = _actors(ds, steps["look"], guarded, plan)
     # One actor, since only it knows when the last shard of a video has come.
-    gathering = partial(Guard, reporter=reporter, sees_failures=True)
-    coverage = (settings.decode.min_coverage,)
-    ds = _actors(ds, "gather", Gather, coverage, GATHERED, gathering, plan.options("gather"))
-    ds = _actors(ds, "score", make_score, (settings,), SCORED, guard, plan.options("score"))
-    args = (settings, publish.output, plan.threads)
-    ds = _actors(ds, "render", make_render, args, RENDERED, rendering, plan.options("render"))
+    ds = _actors(ds, steps["gather"], partial(Step.guarded, reporter=reporter), plan)
+    ds = _actors(ds, steps["score"], guarded, plan)
+    ds = _actors(ds, steps["render"], guarded, plan)
     return published(ds, publish, plan, reporter)
 
 
@@ -101,10 +88,9 @@ def build_recut(
 ) -> Dataset:
     """Other reels of videos of `output`, rendered and uploaded. `todo` has the schema rows.TO_CUT."""
     configure()
-    guard = partial(Guard, reporter=reporter, witness=witness, bounds=Bounds(settings.limits.stall_timeout_s))
     ds = ray.data.from_arrow(todo).repartition(target_num_rows_per_block=1)
-    args = (settings, output, plan.threads)
-    return _actors(ds, "render", make_recut, args, CUT, guard, plan.options("render"))
+    guarded = partial(Step.guarded, reporter=reporter, witness=witness)
+    return _actors(ds, recut_step(settings, output, plan.threads), guarded, plan)
 
 
 def published(ds: Dataset, publish: Publish, plan: Plan, reporter: Reporter) -> Dataset:
@@ -114,45 +100,6 @@ def published(ds: Dataset, publish: Publish, plan: Plan, reporter: Reporter) -> 
         batch_format="pyarrow",
         **plan.options("publish"),
     )
-
-
-def make_recall(settings: Settings, archive: str, threads: int) -> Stage:
-    torch.set_num_threads(threads)
-    return Recall(archive, settings, open_bundle(settings.bundle))
-
-
-def make_look(settings: Settings, threads: int) -> Stage:
-    """Every network that needs decoded pictures, in one place: they are read once."""
-    torch.set_num_threads(threads)
-    bundle = open_bundle(settings.bundle)
-    features, codec = ExtractFeatures(settings.features, bundle), Compress(settings.codec, bundle)
-    return lambda row: codec(features(row))
-
-
-def make_score(settings: Settings) -> Stage:
-    """Everything that looks at a whole video at once, from its vectors and thumbnails."""
-    torch.set_num_threads(1)
-    bundle = open_bundle(settings.bundle)
-    score = Score(settings.score, bundle, settings.features)
-    cut = make_cut(settings)
-    if not settings.saliency.enabled:
-        return lambda row: cut(score(row))
-    net = cnn.load(bundle, settings.features.kind, settings.features.weights)
-    saliency = Saliency(score, net, settings.cut.novelty_share, settings.decode.colour)
-    return lambda row: saliency(cut(score(row)))
-
-
-def make_render(settings: Settings, output: str, threads: int) -> Stage:
-    torch.set_num_threads(threads)
-    render = open_render(settings)
-
-    def run(row: dict[str, Any]) -> dict[str, Any]:
-        with keeping_blocks(), tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
-            row = render(row, Path(folder))
-            with unwatched():  # the storage has time-outs of its own
-                return row | {"reel": upload(output, row, f"{MEDIA}/{row['video_id']}")}
-
-    return run
 
 
 def configure() -> None:
@@ -190,35 +137,21 @@ def context_facts() -> dict[str, Any]:
     }
 
 
-def _tasks(
-    ds: Dataset,
-    name: str,
-    stage: Stage,
-    schema: pa.Schema,
-    guard: Callable[..., Guard],
-    options: dict[str, Any],
-) -> Dataset:
-    guarded = guard(name, stage, schema)
-    return ds.map_batches(_named(name, guarded), batch_size=None, batch_format="pyarrow", **options)
+def _tasks(ds: Dataset, step: Step, guarded: Guarded, plan: Plan) -> Dataset:
+    call, options = _named(step.name, guarded(step)), plan.options(step.name)
+    return ds.map_batches(call, batch_size=None, batch_format="pyarrow", **options)
 
 
-def _actors(
-    ds: Dataset,
-    name: str,
-    make: Callable[..., Stage],
-    args: tuple,
-    schema: pa.Schema,
-    guard: Callable[..., Guard],
-    options: dict[str, Any],
-) -> Dataset:
+def _actors(ds: Dataset, step: Step, guarded: Guarded, plan: Plan) -> Dataset:
     class Pool:
         def __init__(self) -> None:
-            self.guard = guard(name, make(*args), schema)
+            self.guard = guarded(step)
 
         def __call__(self, table: pa.Table) -> Any:
             yield from self.guard(table)
 
-    Pool.__name__ = Pool.__qualname__ = name
+    Pool.__name__ = Pool.__qualname__ = step.name
+    options = plan.options(step.name)
     # Ray Data refuses whole blocks for actors with a GPU. Blocks hold one row here: it comes to the same.
     size = 1 if options.get("num_gpus") else None
     return ds.map_batches(Pool, batch_size=size, batch_format="pyarrow", **options)

@@ -5,11 +5,9 @@ takes its process with it (a decoder that crashes, or hangs for longer than it m
 ends with the one that started it, however that ended: whoever writes to an OUTPUT does so under a lease.
 """
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,13 +18,11 @@ from typing import Any
 from cluster.machine import cores, free_memory_bytes
 from cluster.plan import MEMORY_SHARE
 from pipeline.guard import Stage, failure, is_disk_full
+from pipeline.warm import CONTEXT, tie, warm
 from stages.failure import Failed, Unavailable
 from stages.watchdog import bounded
 
 DEATHS = 2  # of its worker, the last one alone, until a row is found guilty of them
-# Not by fork: torch and the clients of a store have threads.
-_SPAWN = multiprocessing.get_context("spawn")
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Row = dict[str, Any]
 PutOff = Unavailable | OSError  # the storage or the scratch disk, which are no fault of the row
@@ -56,20 +52,22 @@ def through(
 
     A row whose worker died is tried again when all others are done, alone: a neighbour may have taken the
     memory. One that is found guilty has `killed` beside its failure. A stage that cannot be made raises
-    Stopped.
+    Stopped. Who takes the results may add to `rows` meanwhile where that is a deque.
     """
-    left, suspects = deque((row, 0) for row in rows), deque[tuple[Row, int]]()
+    left = rows if isinstance(rows, deque) else deque(rows)
+    suspects = deque[tuple[Row, int]]()
     busy: dict[Connection, tuple[_Worker, Row, int]] = {}
     idle: list[_Worker] = []
     try:
         while left or busy or suspects:
-            if not left and not busy:
-                left.append(suspects.popleft())
+            alone = not left and not busy
+            if alone:
                 for spare in idle[1:]:
                     spare.stop()
                 del idle[1:]
-            while left and len(busy) < workers:
-                row, before = left.popleft()
+            while len(busy) < workers and (left or alone):
+                row, before = suspects.popleft() if alone else (left.popleft(), 0)
+                alone = False
                 worker = _sent(row, idle, (name, make, args, stall_timeout_s))
                 busy[worker.here] = worker, row, before
             for ready in wait(list(busy)):
@@ -101,9 +99,11 @@ def _kills(stall_timeout_s: float | None, deaths: int) -> str:
 
 class _Worker:
     def __init__(self, name: str, make: Callable[..., Stage], args: tuple, stall_timeout_s: float | None):
-        self.here, there = _SPAWN.Pipe()
-        arguments = (os.getpid(), there, name, make, args, stall_timeout_s)
-        self.process = _SPAWN.Process(target=_serve, args=arguments, daemon=True)
+        # Not forked from here: torch and the clients of a store have threads.
+        warm()
+        self.here, there = CONTEXT.Pipe()
+        arguments = (dict(os.environ), there, name, make, args, stall_timeout_s)
+        self.process = CONTEXT.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
         there.close()  # so that its end is noticed here
 
@@ -130,14 +130,15 @@ def _sent(row: Row, idle: list[_Worker], arguments: tuple) -> _Worker:
 
 
 def _serve(
-    parent: int,
+    environment: dict[str, str],
     there: Connection,
     name: str,
     make: Callable[..., Stage],
     args: tuple,
     stall_timeout_s: float | None,
 ) -> None:
-    _end_with(parent)
+    _end_with_driver()
+    os.environ.update(environment)  # that of what it was forked from may be older
     # Ctrl-C is for the process that started this one, which then ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -154,20 +155,20 @@ def _serve(
         there.send(_apply(name, stage, row, stall_timeout_s))
 
 
-def _end_with(parent: int) -> None:
-    """From here on this process is gone as soon as its parent is, in whatever code it is then."""
-    # At once, even where native code keeps the thread below from running. It goes by the thread that started
-    # this process: whoever reads `through` does so in one that lasts.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it had gone before
+def _end_with_driver() -> None:
+    """From here on this process is gone as soon as the driver is, in whatever code it is then."""
+    # It ends with the process that it was forked from, which ends with the driver: whoever reads `through`
+    # does so in a thread that lasts.
+    tie()
+    driver = multiprocessing.parent_process()
+    if not driver.is_alive():  # it had gone before
         os._exit(1)
 
     def watch() -> None:
-        wait([multiprocessing.parent_process().sentinel])
+        wait([driver.sentinel])
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="parent").start()
+    threading.Thread(target=watch, daemon=True, name="driver").start()
 
 
 def _apply(name: str, stage: Stage, row: Row, stall_timeout_s: float | None) -> Row | PutOff:

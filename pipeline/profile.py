@@ -11,7 +11,8 @@ from pipeline.wording import clock
 def seconds_of(stage: StageCount, workers: int, wall_s: float) -> dict[str, Any]:
     """A stage as the record tells it, with what its workers did of `wall_s` beside their work.
 
-    waiting_s   of all workers: for rows, for room behind them, and for their own start
+    waiting_s   of all workers: for rows, for room behind them, and for their own start; of processes that do
+                all stages, those of the others are in it
     """
     waiting_s = max(0.0, workers * wall_s - stage.wall_s - stage.copy_s)
     return vars(stage) | {"workers": workers, "waiting_s": waiting_s}

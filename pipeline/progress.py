@@ -1,6 +1,7 @@
-"""What a run has done so far: one small actor collects it from all stages, the driver shows it.
+"""What a run has done so far: one meter collects it from all stages, the driver shows it.
 
-The same actor tells Prometheus (cluster/metrics.py): it alone knows what waits between two stages.
+On Ray it is a small actor, which tells Prometheus as well (cluster/metrics.py): it alone knows what waits
+between two stages.
 """
 
 import contextlib
@@ -77,13 +78,41 @@ class Totals:
 
 
 class Meter:
+    """Sums up what the stages tell it: in the driver where they run beside it, else in an actor."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+
+    def begin(self, stages: Sequence[str], rows: int) -> None:
+        """An attempt with so many videos."""
+        for stage in stages:  # from here on the driver's threads may read while it counts
+            self.totals.stages[stage]
+
+    def plan(self, videos: int) -> None:
+        """How many videos the run set out to do."""
+
+    def add(self, work: Work) -> None:
+        self.totals.add(work)
+
+    def publish(self, status: str, stage: str, footage_s: float, reel_s: float, clips: int) -> None:
+        """A video; `stage` is the one in which it failed."""
+
+    def read(self) -> Totals:
+        return self.totals
+
+
+class Watched(Meter):
+    """A meter that tells Prometheus as well."""
+
     def __init__(self, run_id: str):
-        self.totals, self.metrics = Totals(), Metrics(run_id)
+        super().__init__()
+        self.metrics = Metrics(run_id)
         self.waiting: Counter[str] = Counter()  # rows, by the stage that they wait for
         self.after: dict[str, str] = {}
 
     def begin(self, stages: Sequence[str], rows: int) -> None:
-        """An attempt: what was between the stages of the one before is gone."""
+        """What was between the stages of the attempt before is gone."""
+        super().begin(stages, rows)
         self.after = dict(pairwise(stages))
         self.waiting = Counter({stages[0]: rows})
         for stage in stages:
@@ -93,7 +122,7 @@ class Meter:
         self.metrics.plan(videos)
 
     def add(self, work: Work) -> None:
-        self.totals.add(work)
+        super().add(work)
         self.metrics.add(work)
         self._moved(work.stage, -work.rows_in)
         if next_stage := self.after.get(work.stage):
@@ -107,22 +136,45 @@ class Meter:
     def publish(self, status: str, stage: str, footage_s: float, reel_s: float, clips: int) -> None:
         self.metrics.publish(status, stage, footage_s, reel_s, clips)
 
+
+class RemoteMeter:
+    """A meter in an actor: nobody waits for it to hear what it is told."""
+
+    def __init__(self, actor: Any):
+        self.actor, self.totals = actor, Totals()
+
+    def begin(self, stages: Sequence[str], rows: int) -> None:
+        self.actor.begin.remote(stages, rows)
+
+    def plan(self, videos: int) -> None:
+        self.actor.plan.remote(videos)
+
+    def add(self, work: Work) -> None:
+        self.actor.add.remote(work)
+
+    def publish(self, *told: Any) -> None:
+        self.actor.publish.remote(*told)
+
     def read(self) -> Totals:
+        """Its totals; the last ones known if it is gone."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            self.totals = ray.get(self.actor.read.remote(), timeout=5)
         return self.totals
 
 
-def open_meter(run_id: str) -> Any:
+def open_meter(run_id: str) -> RemoteMeter:
     """A new one beside the driver, where it outlives every other node."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
-    return ray.remote(Meter).options(**options).remote(run_id)
+    return RemoteMeter(ray.remote(Watched).options(**options).remote(run_id))
 
 
 class Reporter:
     """The workers' and the driver's end of the meter: says what was done, waits for nothing."""
 
-    def __init__(self, meter: Any, run_id: str | None = None, form: logs.Format = "text"):
+    def __init__(self, meter: Meter | RemoteMeter, run_id: str | None = None, form: logs.Format = "text"):
         self.meter, self.run_id, self.form = meter, run_id, form
+        self.begin, self.plan, self.add = meter.begin, meter.plan, meter.add
 
     def attend(self, stage: str, row: dict[str, Any] | None = None) -> None:
         """From now on, what this process logs comes from there."""
@@ -130,26 +182,15 @@ class Reporter:
         video_id, shard = (row["video_id"], row.get("shard")) if row else (None, None)
         logs.at(logs.Place(self.run_id, stage, video_id, shard))
 
-    def begin(self, stages: Sequence[str], rows: int) -> None:
-        self.meter.begin.remote(stages, rows)
-
-    def plan(self, videos: int) -> None:
-        self.meter.plan.remote(videos)
-
-    def add(self, work: Work) -> None:
-        self.meter.add.remote(work)
-
     def publish(self, result: dict[str, Any]) -> None:
         """A video that was published, as rows.PUBLISHED says it; what is logged next is of it."""
         fine = result["status"] == OK
-        logs.at(logs.Place(self.run_id, "publish" if fine else result["stage"], result["video_id"]))
-        self.meter.publish.remote(
-            result["status"],
-            "publish" if fine else result["stage"],
-            (result["duration_s"] or 0.0) if fine else 0.0,
-            (result["reel_s"] or 0.0) if fine else 0.0,
-            result["clips"] if fine else 0,
+        stage = "publish" if fine else result["stage"]
+        logs.at(logs.Place(self.run_id, stage, result["video_id"]))
+        told = (
+            (result["duration_s"] or 0.0, result["reel_s"] or 0.0, result["clips"]) if fine else (0.0, 0.0, 0)
         )
+        self.meter.publish(result["status"], stage, *told)
 
 
 def measure(work: Work, row: dict[str, Any]) -> None:
@@ -197,7 +238,7 @@ class Counts:
 class Display:
     """Shows the counts while they change: a live table on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, counts: Counts, meter: Any, console: Console):
+    def __init__(self, counts: Counts, meter: Meter | RemoteMeter, console: Console):
         self.counts, self.meter, self.console = counts, meter, console
         self.totals = Totals()
         self._stop = threading.Event()
@@ -220,9 +261,7 @@ class Display:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def read(self) -> Totals:
-        """The meter's totals; the last ones known if it is gone."""
-        with contextlib.suppress(ray.exceptions.RayError):
-            self.totals = ray.get(self.meter.read.remote(), timeout=5)
+        self.totals = self.meter.read()
         return self.totals
 
     def _run(self) -> None:

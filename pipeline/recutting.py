@@ -18,6 +18,7 @@ from pipeline.progress import Reporter, open_meter
 from pipeline.recut import make_recut
 from pipeline.rows import from_table, to_table
 from pipeline.run import ATTEMPTS, in_words
+from pipeline.steps import RECUT
 from pipeline.suspects import open_witness
 
 CORES_EACH = 2  # of this machine: decoder, filters and encoder of one reel keep about so many at work
@@ -77,7 +78,7 @@ class Recutting:
             while in_vain < ATTEMPTS and (now := left.keys() - witness.suspects(left)):
                 before = len(left)
                 todo = to_table([left[video_id] for video_id in sorted(now)], self.todo.schema)
-                reporter.begin(flow.RECUT, len(todo))
+                reporter.begin(RECUT, len(todo))
                 ds = flow.build_recut(todo, self.settings, self.known.output, plan, reporter, witness)
                 try:
                     for batch in ds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

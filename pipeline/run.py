@@ -16,19 +16,21 @@ import pyarrow.compute as pc
 import ray
 
 from cluster.plan import Plan
-from pipeline import again, flow, logs, storage, tables
+from pipeline import again, flow, here, logs, storage, tables
 from pipeline.config import RunSettings, Settings
 from pipeline.gate import Gate
 from pipeline.heartbeat import Heartbeat
 from pipeline.lost import LOST, WORKER_OR_STORAGE, give_up, tried_again
 from pipeline.overdue import overdue
+from pipeline.processes import Stopped
 from pipeline.profile import seconds_of
-from pipeline.progress import Counts, Display, Reporter, Totals, open_meter, share_done
+from pipeline.progress import Counts, Display, Meter, Reporter, Totals, open_meter, share_done
 from pipeline.publish import Publish
 from pipeline.redact import without_secrets
 from pipeline.rows import LISTED, to_table
 from pipeline.schema import DROPPED, FAILED, OK, TIMESTAMP
-from pipeline.suspects import open_witness
+from pipeline.steps import FROM_PROXIES, STAGES
+from pipeline.suspects import DriverWitness, open_witness
 from stages.nn import cnn
 from stages.nn.weights import Bundle
 
@@ -100,6 +102,8 @@ def make_job(
     todo = listed.filter(
         pc.invert(pc.is_in(listed["video_id"], value_set=pa.array(sorted(done), pa.string())))
     )
+    # A long video that is begun last would end alone.
+    todo = todo.sort_by([("size_bytes", "descending"), ("uri", "ascending")])
     other = pc.and_(pc.equal(newest["status"], OK), pc.not_equal(newest["settings_key"], settings_key))
     replaced = pc.is_in(todo["video_id"], value_set=newest.filter(other)["video_id"].combine_chunks())
     superseded = pc.sum(replaced).as_py() or 0
@@ -114,8 +118,9 @@ def new_run_id() -> str:
 def run(
     job: Job, run_id: str, plan: Plan, console: Any, gate: Gate | None = None, start_s: float = 0.0
 ) -> Outcome:
-    """Does the job on the connected Ray; unless stopped, every video of `todo` ends in `videos/`.
+    """Does the job on the connected Ray, or in processes where the plan has some.
 
+    Unless it is stopped, every video of `todo` ends in `videos/`.
     What stops it is in the outcome; what was published by then stays. With a `gate`, videos that would not
     be done in time do not begin, and what is under way long after its deadline (pipeline/overdue.py) is left.
     """
@@ -133,7 +138,7 @@ def run(
     )
     logs.at(logs.Place(run_id))
     logs.log.info("the run begins: %d of %d videos to do", counts.total, len(job.listed))
-    meter = open_meter(run_id)
+    meter = Meter() if plan.processes else open_meter(run_id)
     reporter = Reporter(meter, run_id, logs.wanted())
     reporter.plan(counts.total)
     failed_in: Counter[str] = Counter()
@@ -271,7 +276,8 @@ def attempts(
         }
         for row in job.todo.to_pylist()
     }
-    witness, why, broken = open_witness(gate), "", False
+    witness = DriverWitness(gate) if plan.processes else open_witness(gate)
+    why, broken = "", False
 
     def finished(result: dict[str, Any]) -> dict[str, Any]:
         if gate:
@@ -284,14 +290,15 @@ def attempts(
         why, broken, before = WORKER_OR_STORAGE, False, len(left)
         todo = to_table([row for video_id, row in left.items() if video_id in these], LISTED)
         archive = job.library if job.from_proxies else None
-        reporter.begin(flow.FROM_PROXIES if job.from_proxies else flow.STAGES, len(todo))
-        ds = flow.build(todo, job.settings, plan, publish, reporter, witness, archive)
+        reporter.begin(FROM_PROXIES if job.from_proxies else STAGES, len(todo))
+        results_of = here.results if plan.processes else flow.results
         try:
-            for batch in ds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for result in batch.to_pylist():
-                    if left.pop(result["video_id"], None):
-                        yield finished(result)
-        except ray.exceptions.RayError as error:  # the whole topology fell
+            with closing(results_of(todo, job.settings, plan, publish, reporter, witness, archive)) as parts:
+                for batch in parts:
+                    for result in batch.to_pylist():
+                        if left.pop(result["video_id"], None):
+                            yield finished(result)
+        except (ray.exceptions.RayError, Stopped) as error:  # the whole topology fell
             why, broken = in_words(error), True
         # A worker may have died between writing a part and saying so.
         for result in _written(job.output, publish.run_id, set(left)):

@@ -111,6 +111,34 @@ class Witness:
             return otherwise
 
 
+class DriverWitness:
+    """Where the driver itself sends rows to workers, which then knows which of them died (processes.py)."""
+
+    def __init__(self, gate: Gate | None = None):
+        self.gate = gate
+
+    def begin(self, row: Row) -> Verdict:
+        stage, video_id, _ = row
+        return "go" if self.gate is None or self.gate.lets(stage, video_id) else "late"
+
+    def end(self, row: Row) -> None:
+        """Nothing is kept of it."""
+
+    def suspects(self, _among: Iterable[str]) -> set[str]:
+        return set()
+
+    def finish(self, video_id: str) -> None:
+        if self.gate:
+            self.gate.finish(video_id)
+
+    def late(self, among: Iterable[str]) -> set[str]:
+        return set(self.gate.late).intersection(among) if self.gate else set()
+
+    def reconsider(self) -> None:
+        if self.gate:
+            self.gate.reconsider()
+
+
 def open_witness(gate: Gate | None = None) -> Witness:
     """A new one beside the driver, where it outlives every other node."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)

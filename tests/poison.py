@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,3 +56,7 @@ def poisoned(row: dict[str, Any], settings: DecodeSettings, limits: LimitSetting
             while True:
                 hoard.append(np.ones(64 << 20, np.uint8))
     return decode(row, settings, limits)
+
+
+def make_poisoned(settings: DecodeSettings, limits: LimitSettings) -> Any:
+    return partial(poisoned, settings=settings, limits=limits)

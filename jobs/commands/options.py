@@ -1,9 +1,12 @@
 """Options that several commands have, and the settings that they stand for."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import click
+
+from pipeline.warm import warm
 
 Command = Callable[..., Any]
 Flags = tuple[tuple[str, object], ...]
@@ -85,6 +88,12 @@ def reels(example: str, otherwise: str) -> Callable[[Command], Command]:
     which = include, exclude, limit
     how = config, assignments(example), bundle, address(otherwise)
     return together(preset, target("a reel"), cutting, clips, *which, *how)
+
+
+def get_ready(address: str | None = None) -> None:
+    """Begins to import what processes of this machine will need, unless a cluster does the work."""
+    if not address and not os.environ.get("RAY_ADDRESS"):
+        warm()
 
 
 def flags_of(transitions: str | None = None, **given: object) -> Flags:

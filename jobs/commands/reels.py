@@ -29,6 +29,7 @@ def recut(
     cuts/; reels of other names stay. Exit code: 0 all done, 1 some failed, 2 could not start.
     """
     flags = options.flags_of(**given)
+    options.get_ready(address)
 
     from jobs.recut import Options
     from jobs.recut import recut as job
@@ -72,6 +73,7 @@ def reel(
     """
     flags = options.flags_of(**given)
     days = [None if day is None else _day(day) for day in (since, until)]
+    options.get_ready()
 
     from jobs.reel import Options
     from jobs.reel import reel as job

@@ -47,6 +47,8 @@ def highlights(
             raise click.UsageError("Missing argument 'OUTPUT'.")
         output = f"{library.rstrip('/')}/rescored"
     flags = options.flags_of(**given)
+    if not (dry_run or plan):
+        options.get_ready(address)
 
     from jobs.highlights import Options
     from jobs.highlights import highlights as job
@@ -167,6 +169,8 @@ def demo(folder: str) -> None:
     One of its files is broken on purpose. Exit code: 0 when all others have their reels.
     """
     from pathlib import Path
+
+    options.get_ready()
 
     from jobs.demo_run import run_demo
 

@@ -12,7 +12,7 @@ inception_v3   Szegedy et al., https://arxiv.org/abs/1512.00567
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 from urllib.error import URLError
 
 import torch
@@ -20,7 +20,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import get_model, get_model_weights
 
 from stages.nn.weights import Bundle, BundleError
 
@@ -173,6 +172,13 @@ def compact(arch: str, without: Sequence[str], width: int, input_size: int) -> F
     return FeatureNet(net, width, input_size)
 
 
+def get_model(name: str, **options: Any) -> nn.Module:
+    """torchvision's, whose import takes as long as torch's own: scoring and rendering do without."""
+    from torchvision.models import get_model
+
+    return get_model(name, **options)
+
+
 def cut(net: nn.Module) -> None:
     """Take the last linear layer off a torchvision network, and the dropout before it."""
     if hasattr(net, "fc"):
@@ -193,6 +199,8 @@ def official(kind: Kind) -> dict[str, Tensor]:
     """torchvision's default weights of a kind, from its cache or its server."""
     if kind == "compact":
         raise BundleError("compact features are ours: set features.weights to bundle")
+    from torchvision.models import get_model_weights
+
     try:
         return get_model_weights(kind).DEFAULT.get_state_dict(
             progress=False, check_hash=True, weights_only=True

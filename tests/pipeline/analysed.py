@@ -5,10 +5,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.config import Settings
-from pipeline.flow import make_look, make_render, make_score
 from pipeline.library import list_library
 from pipeline.publish import Publish
 from pipeline.rows import GATHERED, RENDERED, SCORED, to_table
+from pipeline.steps import make_look, make_render, make_score
 from stages.decode import decode
 from stages.gather import Gather
 from stages.nn import cnn

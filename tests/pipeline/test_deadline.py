@@ -24,7 +24,7 @@ from pipeline import overdue, run, storage, tables
 from pipeline.config import Settings
 from pipeline.gate import Gate
 from pipeline.library import list_library
-from pipeline.progress import Totals, make_console
+from pipeline.progress import Meter, Totals, make_console
 from pipeline.publish import Publish
 from pipeline.run import Job, Outcome
 from pipeline.suspects import Suspects, Witness, open_witness
@@ -107,14 +107,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr(run.flow, "build", build)
     monkeypatch.setattr(run, "open_witness", Here)
     monkeypatch.setattr(run, "Display", Display)
-    silent = SimpleNamespace(remote=lambda *_: None)
-    meter = SimpleNamespace(begin=silent, plan=silent, add=silent, publish=silent)
-    monkeypatch.setattr(run, "open_meter", lambda _: meter)
+    monkeypatch.setattr(run, "open_meter", lambda _: Meter())
     return attempts
 
 
 def plan() -> Plan:
-    return SimpleNamespace(facts=dict, alone=plan)
+    return SimpleNamespace(facts=dict, alone=plan, processes=0)
 
 
 def gate_of(job: Job, seconds: dict[str, float], room_s: float) -> Gate:

@@ -1,5 +1,6 @@
 """A process that dies takes its row with it, not the run and not its neighbours."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import ray.data
 
 from cluster.plan import Plan, make_plan
 from jobs.highlights import SOME_FAILED, Options, highlights
-from pipeline import flow, tables
-from pipeline.guard import Bounds, Guard
+from pipeline import flow, here, tables
+from pipeline.config import Settings
+from pipeline.guard import Bounds
 from pipeline.rows import LISTED, from_table, to_table
+from pipeline.steps import Step, steps_of
 from pipeline.suspects import Witness, open_witness
 from tests.media import make_video
-from tests.poison import DEADLY, DiesOnThree, Silent, dies_of_poison, poisoned
+from tests.poison import DEADLY, DiesOnThree, Silent, dies_of_poison, make_poisoned
 
 VIDEOS = 8
 
@@ -38,11 +41,10 @@ def attempt(video_ids: list[str], witness: Witness, plan: Plan, actors: bool) ->
     """One pass of a stage that poison kills, two videos to a block; the rows that came out of it."""
     rows = [{"video_id": video_id, "uri": video_id} for video_id in video_ids]
     ds = ray.data.from_arrow([to_table(rows[at : at + 2], LISTED) for at in range(0, len(rows), 2)])
-    guard = partial(Guard, reporter=Silent(), witness=witness, bounds=Bounds(stall_timeout_s=60.0))
-    if actors:
-        ds = flow._actors(ds, "render", lambda: dies_of_poison, (), LISTED, guard, plan.options("render"))
-    else:
-        ds = flow._tasks(ds, "decode", dies_of_poison, LISTED, guard, plan.options("decode"))
+    guarded = partial(Step.guarded, reporter=Silent(), witness=witness)
+    name, operator = ("render", flow._actors) if actors else ("decode", flow._tasks)
+    step = Step(name, lambda: dies_of_poison, (), LISTED, Bounds(stall_timeout_s=60.0))
+    ds = operator(ds, step, guarded, plan)
     batches = ds.iter_batches(batch_size=None, batch_format="pyarrow")
     return {row["video_id"]: row for batch in batches for row in from_table(batch)}
 
@@ -65,17 +67,30 @@ def test_poison_is_set_aside_and_convicted_alone_while_every_neighbour_comes_thr
         assert "its worker died" in row["failure"]["reason"]
 
 
+def poisoned_steps(settings: Settings, output: str, threads: int) -> dict[str, Step]:
+    known = steps_of(settings, output, threads)
+    return known | {"decode": replace(known["decode"], make=make_poisoned)}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ray", "processes"])
 def test_whole_run_with_poison_harms_no_innocent(
-    tmp_path: Path, bundle: str, ray_local: None, monkeypatch: pytest.MonkeyPatch
+    engine: str, tmp_path: Path, bundle: str, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = tmp_path / "library"
     library.mkdir()
     for name in ("a.mp4", "b-crash-1.mp4", "c.mp4", "d-hang-1.mp4", "e-memory-1.mp4", "f.mp4"):
         make_video(library / name, seconds=3)
-    monkeypatch.setattr(flow, "decode", poisoned)
+    for module in (flow, here):
+        monkeypatch.setattr(module, "steps_of", poisoned_steps)
     limits = (("limits.stall_timeout_s", 20.0), ("limits.max_memory_bytes", 1 << 30))
-    flags = (("bundle", bundle), ("cut.target", "2s"), ("saliency.enabled", False), *limits)
+    flags = (
+        ("bundle", bundle),
+        ("cut.target", "2s"),
+        ("run.engine", engine),
+        ("saliency.enabled", False),
+        *limits,
+    )
     output = str(tmp_path / "output")
     assert highlights(Options(str(library), output, flags=flags)) == SOME_FAILED
     status = {Path(row["uri"]).name[0]: row["status"] for row in tables.read(output, "videos").to_pylist()}

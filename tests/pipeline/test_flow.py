@@ -19,7 +19,7 @@ from PIL import Image
 from jobs.highlights import COULD_NOT_START, DONE, SOME_FAILED, Options, highlights
 from pipeline import tables
 from pipeline.config import load_settings
-from pipeline.flow import make_score
+from pipeline.steps import make_score
 from stages.features import ExtractFeatures, FeatureSettings
 from stages.nn.weights import open_bundle
 from tests.media import Shot, make_audio_only, make_empty, make_text, make_truncated, make_video

@@ -18,6 +18,7 @@ from pipeline import tables
 from tests.media import make_video
 
 VIDEOS = 6
+ENGINES = ("ray", "processes")
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ def library(tmp_path: Path) -> Path:
     return folder
 
 
-def start(library: Path, output: Path, bundle: str) -> subprocess.Popen:
-    options = ["--target", "4s", "--bundle", bundle]
+def start(library: Path, output: Path, bundle: str, engine: str) -> subprocess.Popen:
+    options = ["--target", "4s", "--bundle", bundle, "--set", f"run.engine={engine}"]
     command = [sys.executable, "-m", "jobs.cli", "highlights", str(library), str(output), *options]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
@@ -43,15 +44,16 @@ def wait_for_first_video(run: subprocess.Popen, output: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     "how",
     [*(pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGINT, signal.SIGTERM)), signal.SIGKILL],
 )
 def test_same_command_finishes_what_was_stopped(
-    how: signal.Signals, library: Path, tmp_path: Path, bundle: str
+    how: signal.Signals, engine: str, library: Path, tmp_path: Path, bundle: str
 ) -> None:
     output = tmp_path / "output"
-    run = start(library, output, bundle)
+    run = start(library, output, bundle, engine)
     wait_for_first_video(run, output)
     family = psutil.Process(run.pid).children(recursive=True)
     os.kill(run.pid, how)
@@ -66,31 +68,32 @@ def test_same_command_finishes_what_was_stopped(
 
     part_way = tables.read(str(output), "videos")["video_id"].to_pylist()
     assert 1 <= len(part_way) < VIDEOS, "stopped too late to show anything"
-    finish(library, output, bundle)
+    finish(library, output, bundle, engine)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_again_and_again_at_any_moment_it_still_ends_with_everything_once(
-    seed: int, library: Path, tmp_path: Path, bundle: str
+    seed: int, engine: str, library: Path, tmp_path: Path, bundle: str
 ) -> None:
     dice, output = random.Random(seed), tmp_path / "output"
     for _ in range(4):
-        run = start(library, output, bundle)
+        run = start(library, output, bundle, engine)
         family = []
         with suppress(subprocess.TimeoutExpired):
-            run.wait(dice.uniform(0.5, 30))
+            run.wait(dice.uniform(0.5, 30 if engine == "ray" else 15))
         with suppress(psutil.NoSuchProcess):
             family = psutil.Process(run.pid).children(recursive=True)
         run.kill()
         run.communicate(timeout=60)
-        assert not psutil.wait_procs(family, timeout=60)[1], "Ray outlived its driver"
-    finish(library, output, bundle)
+        assert not psutil.wait_procs(family, timeout=60)[1], "workers outlived their driver"
+    finish(library, output, bundle, engine)
 
 
-def finish(library: Path, output: Path, bundle: str) -> None:
+def finish(library: Path, output: Path, bundle: str, engine: str) -> None:
     """Lets the command end by itself, and looks whether everything is there once and nothing else."""
-    again = start(library, output, bundle)
+    again = start(library, output, bundle, engine)
     said = again.communicate(timeout=300)[1]
     assert again.returncode == 0, said
     videos = tables.read(str(output), "videos").to_pylist()

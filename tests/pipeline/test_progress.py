@@ -13,10 +13,10 @@ from pipeline import progress
 from pipeline.progress import (
     Counts,
     Display,
-    Meter,
     Reporter,
     StageCount,
     Totals,
+    Watched,
     clock,
     measure,
     share_done,
@@ -129,7 +129,7 @@ def test_the_meter_sums_what_all_workers_say(ray_local: None) -> None:
 
 def test_what_has_left_one_stage_waits_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "Metrics", Told)
-    meter = Meter("run-1")
+    meter = Watched("run-1")
     meter.begin(("probe", "decode", "publish"), 2)
     assert meter.metrics.waiting == {"probe": 2, "decode": 0, "publish": 0}
     meter.add(Work("probe", rows_in=1, rows_out=3))
