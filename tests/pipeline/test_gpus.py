@@ -34,15 +34,15 @@ def main(library: str, output: str, bundle: str) -> None:
     import ray
 
     from jobs.highlights import Options, highlights
-    from pipeline import flow
+    from pipeline import steps
 
     environment = {"env_vars": {FOLDER: os.environ[FOLDER]}}
     ray.init("local", num_cpus=8, num_gpus=GPUS, include_dashboard=False, runtime_env=environment)
     for stage in ("look", "score", "render"):
         name = f"make_{stage}"
-        setattr(flow, name, noted(stage, getattr(flow, name)))
-    flow.Gather = noted("gather", flow.Gather)
-    flow.decode = noted("decode", flow.decode)
+        setattr(steps, name, noted(stage, getattr(steps, name)))
+    steps.Gather = noted("gather", steps.Gather)
+    steps.decode = noted("decode", steps.decode)
     sys.exit(highlights(Options(library, output, flags=(("cut.target", "2s"), ("bundle", bundle)))))
 
 

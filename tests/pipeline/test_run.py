@@ -308,7 +308,7 @@ def test_run_in_which_too_many_fail_stops_in_words_and_keeps_what_is_published(
     flow: Flow, options: Options, capfd: pytest.CaptureFixture
 ) -> None:
     for number in range(30):
-        Path(options.library, f"d{number:02}.mp4").write_text(f"{number}")
+        Path(options.library, f"d{number:02}.mp4").write_text(f"{number:02}")  # all of one size
     everything = sorted(path.name for path in Path(options.library).iterdir())
     flow.script = [Attempt(*everything, failing=tuple(everything[4:]))]
     limited = replace(options, assignments=("run.max_failed_share=0.5", "run.min_finished=6"))
@@ -467,3 +467,11 @@ def test_pool_that_cannot_start_on_ray_blames_no_video(
     assert "bundle" in said
     assert "Traceback" not in said
     assert published(options) == {}
+
+
+def test_the_largest_videos_begin_first(options: Options) -> None:
+    for name, size in (("small.mp4", 10), ("x.mp4", 3000), ("large.mp4", 3000), ("middle.mp4", 200)):
+        Path(options.library, name).write_bytes(bytes(size))
+    todo = job.prepare(options).todo
+    names = [Path(uri).name for uri in todo["uri"].to_pylist()]
+    assert names[:4] == ["large.mp4", "x.mp4", "middle.mp4", "small.mp4"]
