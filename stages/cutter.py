@@ -33,17 +33,12 @@ def read_span(
     source_fps: Fraction,
     limits: LimitSettings = LimitSettings(),
     etag: str = "",
-    quick: bool = False,
 ) -> Iterator[tuple[av.VideoFrame, int]]:
     """Frames of the span in order, each with the number (> 0) of output frames it is shown for.
 
-    quick   some frames are left out, and those before them shown for longer; none is quite exact: to be
-            looked at, in less than half of the time
-
     The numbers add up to `count`. Raises Failed when the source has no such span.
     """
-    frames = frames_from(uri, span[0], source_fps, limits, etag, quick)
-    yield from conform(frames, span, count, fps, source_fps)
+    yield from conform(frames_from(uri, span[0], source_fps, limits, etag), span, count, fps, source_fps)
 
 
 def conform(
@@ -91,17 +86,12 @@ def frames_from(
     source_fps: Fraction,
     limits: LimitSettings = LimitSettings(),
     etag: str = "",
-    quick: bool = False,
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Decoded frames with their times, in order, the first of them at or before start_s if there is one."""
     for step_s in STEPS_BACK_S:
         # Opened anew for each try: not every source can go back once it is read.
         with open_source(uri, limits, etag) as source:
             source.video.thread_type = "AUTO"
-            if quick:
-                context = source.video.codec_context
-                context.options = context.options | {"skip_loop_filter": "all"}
-                context.skip_frame = "NONREF"
             source.only(source.video)
             from_start = start_s - step_s <= 0
             if not (step_s or from_start) and source.container.format.name in UNSURE_AFTER_SEEK:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +211,7 @@ class _Medley:
         graded = self.grade is not None and not hdr
         by_clip = parts_of(slots, self.clips, take.cuts_s if framing.looks else (), self.fps)
         parts = {slot: by_clip[slot.clip] for slot in slots}
-        shots, views = survey_slots(parts, self.clips, partial(self._span, quick=True), look, framing, graded)
+        shots, views = survey_slots(parts, self.clips, self._span, look, framing, graded)
         self.looks[take.video_id] = look
         self.views |= views
         if graded:
@@ -220,10 +220,10 @@ class _Medley:
                 self.cubes[shot] = self.folder / f"grade-{shot}.cube"
                 write_cube(lut, self.cubes[shot])
 
-    def _span(self, slot: Slot, quick: bool = False) -> Iterator[tuple[av.VideoFrame, int]]:
+    def _span(self, slot: Slot) -> Iterator[tuple[av.VideoFrame, int]]:
         take = self.take(slot)
         span = (slot.start_s, slot.end_s)
-        return read_span(take.uri, span, slot.count, self.fps, take.source_fps, self.limits, take.etag, quick)
+        return read_span(take.uri, span, slot.count, self.fps, take.source_fps, self.limits, take.etag)
 
     def _finished(self, slot: Slot) -> Iterator[av.VideoFrame]:
         take = self.take(slot)

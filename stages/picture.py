@@ -103,9 +103,6 @@ def _ready(graph: av.filter.Graph, repeats: deque[int]) -> Iterator[av.VideoFram
 
 def _graph(frame: av.VideoFrame, look: Look) -> av.filter.Graph:
     graph = av.filter.Graph()
-    # Two threads of the filters would take half as many CPU seconds more, and be done no sooner: decoder and
-    # encoder have the other cores.
-    graph.threads = 1
     source = {
         "width": frame.width,
         "height": frame.height,

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -211,12 +210,10 @@ class _Reel:
         write_timeline(timeline(media, self.slots, self.fps, size, self.clips, cubes), path)
         return path
 
-    def _span(self, slot: Slot, quick: bool = False) -> Iterator[tuple[av.VideoFrame, int]]:
+    def _span(self, slot: Slot) -> Iterator[tuple[av.VideoFrame, int]]:
         span = (slot.start_s, slot.end_s)
         etag = self.row.get("etag") or ""
-        return read_span(
-            self.row["uri"], span, slot.count, self.fps, self.source_fps, self.limits, etag, quick
-        )
+        return read_span(self.row["uri"], span, slot.count, self.fps, self.source_fps, self.limits, etag)
 
     def _prepare(self) -> dict[str, Path]:
         """The reel's colour tags and framing; the tone map if the source is HDR, else a cube per shot."""
@@ -231,9 +228,7 @@ class _Reel:
             self.primaries, self.transfer = colours.primaries, colours.transfer
         graded = self.grade is not None and colours.transfer not in HDR
         parts = {slot: self.parts[slot.clip] for slot in self.slots}
-        shots, self.views = survey_slots(
-            parts, self.clips, partial(self._span, quick=True), self.look, self.framing, graded
-        )
+        shots, self.views = survey_slots(parts, self.clips, self._span, self.look, self.framing, graded)
         return self._grade(shots) if graded else {}
 
     def _grade(self, shots: dict[int, list[np.ndarray]]) -> dict[str, Path]:
