@@ -3,8 +3,8 @@
     python -m benchmarks.encoder VIDEO ... [--seconds 4] [--json FILE]
 
 Frames from the middle of each video at full size, encoded as a reel is (stages/encode.py), but by one
-thread. SSIM is FFmpeg's, of all planes, in decibels: -10 log10(1 - SSIM). A preset that reaches a likeness for
-the same bytes in less time is better; the same CRF is another likeness with each.
+thread. SSIM is FFmpeg's, of all planes, in decibels: -10 log10(1 - SSIM). A preset that reaches a likeness
+for as many bytes in less time is better; the same CRF is another likeness with each.
 """
 
 import itertools

@@ -3,8 +3,8 @@
     python -m benchmarks.start [--rounds 5] [--json FILE]
 
 --help         beside `python -c pass`, wall seconds
-first shard    from the start of `reelmap highlights` on one small video to that of its decoding, beside what
-               Ray alone takes to start and run a task that does nothing
+first shard    from the start of `reelmap highlights` on one small video to that of its decoding, in processes
+               and on Ray, beside what Ray alone takes to start and run a task that does nothing
 
 Rounds are interleaved; medians.
 """
@@ -37,11 +37,11 @@ def seconds_of(*command: str) -> float:
     return time.monotonic() - began
 
 
-def until_first_shard(library: Path, output: Path) -> tuple[float, float]:
+def until_first_shard(library: Path, output: Path, engine: str) -> tuple[float, float]:
     """Seconds to the start of the first decoding, and of the whole command."""
     began, clock = datetime.now(UTC), time.monotonic()
     command = [sys.executable, "-m", "jobs.cli", "highlights", str(library), str(output), "--target", "2s"]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([*command, "--set", f"run.engine={engine}"], check=True, stderr=subprocess.DEVNULL)
     whole_s = time.monotonic() - clock
     (video,) = tables.read(str(output), "videos", ["shard_log"]).to_pylist()
     first = min(shard["decode_started_at"] for shard in video["shard_log"])
@@ -61,9 +61,11 @@ def main(rounds: int, json_file: Path | None) -> None:
             found["python -c pass"].append(seconds_of(sys.executable, "-c", "pass"))
             found["reelmap --help"].append(seconds_of(sys.executable, "-m", "jobs.cli", "--help"))
             found["Ray alone, one task"].append(seconds_of(sys.executable, "-c", RAY))
-            first_s, whole_s = until_first_shard(library, Path(scratch, f"out-{number}"))
-            found["first shard is being decoded"].append(first_s)
-            found["one video of 6 s, all of it"].append(whole_s)
+            for engine in ("processes", "ray"):
+                output = Path(scratch, f"{engine}-{number}")
+                first_s, whole_s = until_first_shard(library, output, engine)
+                found[f"{engine}: first shard begins"].append(first_s)
+                found[f"{engine}: one video of 6 s"].append(whole_s)
     for name, seconds in found.items():
         print(f"{name:>30s} {median(seconds):7.2f} s   {min(seconds):.2f} to {max(seconds):.2f}")
     if json_file:
