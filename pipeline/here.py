@@ -9,7 +9,7 @@ while another stage has work. What is begun is ended first, so that reels are ou
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ from pipeline.publish import Publish
 from pipeline.rows import LISTED, from_table, to_table
 from pipeline.steps import Step, steps_from_proxies, steps_of
 from pipeline.suspects import DriverWitness
+from stages.failure import Unavailable
 
 # What a process does with a row before it hands it on.
 HEADER, SHARD, VIDEO, PROXIES = ("probe",), ("decode", "look"), ("score", "render"), ("look", "score")
@@ -143,7 +144,9 @@ class _Pass:
 
     def _published(self) -> Iterator[pa.Table]:
         batch, self.finished = pa.concat_tables(self.finished), []
-        return self.publish(batch)
+        # What the storage does not take is planned again by whoever wants all results.
+        with suppress(Unavailable, OSError):
+            yield from self.publish(batch)
 
 
 def asking(stages: tuple[str, ...], table: pa.Table) -> Row:

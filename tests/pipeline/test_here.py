@@ -17,6 +17,7 @@ from pipeline.config import Settings, load_settings
 from pipeline.gate import Gate
 from pipeline.library import list_library
 from pipeline.progress import Meter, Reporter, make_console
+from pipeline.publish import Publish
 from pipeline.rows import from_table, to_table
 from pipeline.run import Job, run
 from pipeline.steps import Step, steps_of
@@ -150,6 +151,22 @@ def test_what_the_storage_put_off_is_planned_again_and_lost_only_if_it_stays_awa
     else:
         assert code == SOME_FAILED
         assert {row["stage"] for row in failures.values()} == {"run"}
+
+
+def test_a_part_that_the_storage_does_not_take_is_planned_again(
+    library: Path, tmp_path: Path, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, refused = Publish.__call__, []
+
+    def away_at_first(self: Publish, batch: pa.Table) -> object:
+        if len(refused) < 2:
+            refused.append(batch)
+            raise Unavailable("the store is away")
+        return publish(self, batch)
+
+    monkeypatch.setattr(Publish, "__call__", away_at_first)
+    assert made(library, tmp_path / "out", bundle) == DONE
+    assert names(tmp_path / "out").keys() == set("abc")
 
 
 def broken(*_: object) -> object:
