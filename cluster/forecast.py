@@ -1,5 +1,6 @@
 """What a plan is expected to do: how busy each pool is, what holds the others up, and how fast it goes."""
 
+import math
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -79,7 +80,9 @@ def limits_of(plan: Plan, work: Costs) -> dict[str, float]:
     seconds = {name: work.wall_s(name) / size for name, size in plan.sizes.items()}
     # A part costs the same, however many videos share it.
     seconds["publish"] /= rows
-    seconds[CORES] = work.cpu_s(*STAGES) / work.resources.cores
+    # A process does all stages: there is never another core for the next one.
+    cores = min(plan.processes or math.inf, work.resources.cores)
+    seconds[CORES] = work.cpu_s(*STAGES) / cores
     if work.resources.gpus:
         seconds[GPUS] = work.gpu_s / work.resources.gpus
     blocks = BLOCKS_PER_SHARD * work.speeds.shards(work.video_s) + BLOCKS_PER_VIDEO

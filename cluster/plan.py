@@ -235,17 +235,14 @@ def plan_for(
     )
 
 
-def plan_here(
-    resources: Resources,
-    videos: int,
-    footage_s: float,
-    shard_s: float,
-    pools: PoolSettings = PoolSettings(),
-) -> Plan:
-    """A plan without Ray for one machine: a process for each core that there are shards and memory for."""
+def plan_here(resources: Resources, videos: int, pieces: int, pools: PoolSettings = PoolSettings()) -> Plan:
+    """A plan without Ray for one machine: a process for each core that there are pieces and memory for.
+
+    pieces   shards, or videos where these are not split
+    """
     memory = MEMORY_SHARE * resources.memory_bytes / (HERE_MIB << 20)
-    size = max(1, int(min(resources.cores, memory, max(videos, footage_s / shard_s))))
-    threads = pools.threads or max(1, min(MAX_THREADS, int(resources.cores / size)))
+    size = max(1, int(min(resources.cores, memory, pieces)))
+    threads = pools.threads or threads_for(resources.cores, size)
     return Plan(
         cores=max(1, int(resources.cores)),
         gpus=0,
@@ -257,6 +254,10 @@ def plan_here(
         memory={},
         processes=size,
     )
+
+
+def threads_for(cores: float, workers: int) -> int:
+    return max(1, min(MAX_THREADS, int(cores / max(1, workers))))
 
 
 def rows_per_part(videos: int) -> int:

@@ -1,5 +1,6 @@
 """The plan of a job on the connected cluster, and `--plan`, which prints it and stops."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,7 +44,8 @@ def plan_without_ray(job: Job, address: str | None, footage_s: float | None = No
     Raises PlanError where processes are asked for and cannot be.
     """
     engine, pools = job.settings.run.engine, job.settings.pools
-    sized = [name for name in pools.model_fields_set if name not in ("threads", "publish_rows", "speeds")]
+    free = ("threads", "publish_rows", "speeds")
+    sized = [name for name, size in pools if size is not None and name not in free]
     stays = cluster_address(address) is None
     if engine == "processes":
         if not stays:
@@ -52,6 +54,8 @@ def plan_without_ray(job: Job, address: str | None, footage_s: float | None = No
             )
         if sized:
             raise PlanError(f"run.engine is processes, and pools.{sized[0]} is of a Ray: leave one out")
+        if pick_device().type != "cpu":
+            raise PlanError("run.engine is processes, which have no use for the GPU here: set it to ray")
     elif engine == "ray" or not stays or ray.is_initialized() or sized or pick_device().type != "cpu":
         return None
     footage_s = footage_s or (archived_s(job) if job.from_proxies else footage_of(job, HEADERS))
@@ -59,9 +63,10 @@ def plan_without_ray(job: Job, address: str | None, footage_s: float | None = No
         return None
     speeds, source = find(pools.speeds, 0, local=True)
     speeds = speeds.for_shards(job.settings.decode.shard_s)
-    free = free_memory_bytes()
-    resources, videos = machine(cores(), memory_gib=None if free is None else free / 2**30), len(job.todo)
-    plan = plan_here(resources, videos, footage_s or 0.0, speeds.shard_s, pools)
+    memory_bytes, videos = free_memory_bytes(), len(job.todo)
+    resources = machine(cores(), memory_gib=None if memory_bytes is None else memory_bytes / 2**30)
+    shards = 0 if job.from_proxies else math.ceil((footage_s or 0.0) / speeds.shard_s)
+    plan = plan_here(resources, videos, max(videos, shards), pools)
     return Planned(plan, resources, speeds, source, videos, footage_s, [])
 
 
@@ -91,7 +96,7 @@ def show_without_ray(planned: Planned, say: Say) -> None:
     say(f"this machine: {has.cores:g} cores, {has.memory_bytes / 2**30:.0f} GiB of free memory")
     say(f"{planned.videos} videos, {length}")
     say(
-        f"{plan.processes} processes, each of which does all stages, and no Ray (run.engine): at most "
+        f"{plan.processes} processes, each of which does all stages, and no Ray (run.engine): some "
         f"{plan.processes * HERE_MIB / 2**10:.1f} GiB of memory"
     )
     say(f"{plan.threads} threads of the networks in each, {plan.publish_rows} videos to a part")

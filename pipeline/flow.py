@@ -20,10 +20,10 @@ from ray.data import DataContext, Dataset
 
 from cluster.plan import Plan
 from pipeline.config import Settings
-from pipeline.guard import Batches, Guard
+from pipeline.guard import Batches, Guard, Step
 from pipeline.progress import Reporter
 from pipeline.publish import Publish
-from pipeline.steps import Step, recut_step, steps_from_proxies, steps_of
+from pipeline.steps import recut_step, steps_from_proxies, steps_of
 from pipeline.suspects import Witness
 
 LISTING_BLOCKS = 256

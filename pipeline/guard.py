@@ -143,6 +143,23 @@ class Guard:
             yield
 
 
+@dataclass(frozen=True)
+class Step:
+    """A stage, which `make(*args)` makes where it is to run, and the tables that come out of it."""
+
+    name: str
+    make: Callable[..., Stage]
+    args: tuple
+    schema: pa.Schema
+    bounds: Bounds = Bounds()
+    sees_failures: bool = False
+
+    def guarded(self, reporter: Reporter, witness: Witness | None = None) -> Guard:
+        return Guard(
+            self.name, self.make(*self.args), self.schema, reporter, witness, self.bounds, self.sees_failures
+        )
+
+
 class Batches:
     """Runs the last stage on whole batches, to be measured; what it raises is planned again by the driver."""
 

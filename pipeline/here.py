@@ -7,25 +7,29 @@ A process takes whatever is next, the header of a video, a shard, a whole video 
 while another stage has work. What is begun is ended first, so that reels are out early and little is held.
 """
 
-from collections import deque
+import os
+from collections import defaultdict, deque
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from cluster.metrics import Work
-from cluster.plan import Plan
+from cluster.plan import Plan, threads_for
 from pipeline import logs
 from pipeline.config import Settings
-from pipeline.guard import Batches
-from pipeline.processes import through
+from pipeline.guard import Batches, Step
+from pipeline.logs import log
+from pipeline.processes import at, through
 from pipeline.progress import Meter, Reporter
 from pipeline.publish import Publish
+from pipeline.redact import without_secrets
 from pipeline.rows import LISTED, from_table, to_table
-from pipeline.steps import Step, steps_from_proxies, steps_of
+from pipeline.steps import steps_from_proxies, steps_of
 from pipeline.suspects import DriverWitness
-from stages.failure import Unavailable
 
 # What a process does with a row before it hands it on.
 HEADER, SHARD, VIDEO, PROXIES = ("probe",), ("decode", "look"), ("score", "render"), ("look", "score")
@@ -48,7 +52,12 @@ def results(
 
     Raises Stopped where a process cannot even begin.
     """
-    yield from _Pass(settings, plan, publish, reporter, witness, archive).results(from_table(todo))
+    if witness.gate is None:  # else their order is part of what was asked for
+        # A long video that begins last would end alone.
+        todo = todo.sort_by([("size_bytes", "descending"), ("uri", "ascending")])
+    one_pass = _Pass(settings, plan, publish, reporter, witness, archive)
+    one_pass.threads[VIDEO] = threads_for(plan.cores, min(plan.processes, len(todo)))
+    yield from one_pass.results(from_table(todo))
 
 
 class _Pass:
@@ -64,6 +73,9 @@ class _Pass:
         archive: str | None = None,
     ):
         self.plan, self.reporter, self.witness = plan, reporter, witness
+        self.stall_timeout_s = settings.limits.stall_timeout_s
+        # Of the networks, while a process is at so much of the work: there may be less videos than shards.
+        self.threads = defaultdict(lambda: plan.threads)
         steps = (
             steps_from_proxies(settings, archive, plan.threads)
             if archive
@@ -80,7 +92,17 @@ class _Pass:
     def results(self, listed: Iterator[Row]) -> Iterator[pa.Table]:
         self._top_up(listed)
         args = (self.steps, self.reporter.run_id, self.reporter.form)
-        with closing(through(self.waiting, "run", Stages, args, self.plan.processes)) as answers:
+        rows = through(
+            self.waiting,
+            "run",
+            Stages,
+            args,
+            self.plan.processes,
+            self.stall_timeout_s,
+            key=itemgetter("video_id"),
+            bounds_itself=True,
+        )
+        with closing(rows) as answers:
             for asked, answer in answers:
                 self._take(asked, answer)
                 self._top_up(listed)
@@ -93,7 +115,7 @@ class _Pass:
         """A video begins when a process will soon be free for it, not before."""
         while len(self.waiting) < self.plan.processes and (row := next(listed, None)):
             if self._may_begin(self.begins_with[0], row):
-                self.waiting.append(asking(self.begins_with, to_table([row], LISTED)))
+                self.waiting.append(self._asking(self.begins_with, row, to_table([row], LISTED)))
 
     def _may_begin(self, stage: str, row: Row) -> bool:
         verdict = self.witness.begin((stage, row["video_id"], row.get("shard") or 0))
@@ -106,10 +128,10 @@ class _Pass:
         if isinstance(answer, Exception):
             return  # planned again by whoever wants all results
         stages = asked["stages"]
-        if told := answer["failure"]:  # nothing that a stage raises comes here: the process died of it
+        if told := answer["failure"]:  # what stages raise is in the tables: the process died of it
             (row,) = from_table(asked["table"])
-            rows = [row | {"failure": told | {"stage": stages[0]}}]
-            self.reporter.add(Work(stages[0], rows_in=1, failed="failed"))
+            rows = [row | {"failure": told}]
+            self.reporter.add(Work(told["stage"], rows_in=1, failed="failed"))
         else:
             rows = [row for table in answer["tables"] for row in from_table(table)]
             for work in answer["works"]:
@@ -124,7 +146,7 @@ class _Pass:
 
     def _begin(self, shards: list[Row]) -> None:
         ready = [
-            asking(SHARD, to_table([row], self.steps["probe"].schema))
+            self._asking(SHARD, row, to_table([row], self.steps["probe"].schema))
             for row in shards
             if self._may_begin("decode", row)
         ]
@@ -137,36 +159,55 @@ class _Pass:
                 if whole["failure"]:
                     self._finish([whole])
                 else:
-                    self.waiting.appendleft(asking(VIDEO, table))
+                    self.waiting.appendleft(self._asking(VIDEO, whole, table))
 
     def _finish(self, rows: list[Row]) -> None:
         self.finished += [to_table([row], self.last) for row in rows]
 
     def _published(self) -> Iterator[pa.Table]:
         batch, self.finished = pa.concat_tables(self.finished), []
-        # What the storage does not take is planned again by whoever wants all results.
-        with suppress(Unavailable, OSError):
+        try:
             yield from self.publish(batch)
+        except Exception as error:  # planned again by whoever wants all results, and lost only in the end
+            log.warning("put off: %s", without_secrets(str(error)))
+
+    def _asking(self, stages: tuple[str, ...], row: Row, table: pa.Table) -> Row:
+        threads = self.threads[stages]
+        return {
+            "stages": stages,
+            "video_id": row["video_id"],
+            "table": table,
+            "threads": threads,
+            "failure": None,
+        }
 
 
-def asking(stages: tuple[str, ...], table: pa.Table) -> Row:
-    return {"stages": stages, "table": table, "failure": None}
-
-
-class Stages(Meter):
+class Stages:
     """In a process: stages with their models loaded; a row of what is asked goes through some of them."""
 
     def __init__(self, steps: dict[str, Step], run_id: str | None, form: logs.Format):
-        super().__init__()
-        self.works: list[Work] = []
-        reporter = Reporter(self, run_id, form)
+        if form == "text" and not os.environ.get("REELMAP_WORKER_LOGS"):
+            # The driver says what becomes of each video; beside its table, libraries are not to be heard.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        self.works = Works()
+        reporter = Reporter(self.works, run_id, form)
         self.guards = {name: step.guarded(reporter) for name, step in steps.items()}
 
-    def add(self, work: Work) -> None:
-        self.works.append(work)  # the driver counts
-
     def __call__(self, asked: Row) -> Row:
-        self.works, made = [], [asked["table"]]
+        torch.set_num_threads(asked["threads"])
+        self.works.done, made = [], [asked["table"]]
         for name in asked["stages"]:
+            at(name)
             made = [out for table in made for out in self.guards[name](table)]
-        return {"tables": made, "works": self.works, "failure": None}
+        return {"tables": made, "works": self.works.done, "failure": None}
+
+
+class Works(Meter):
+    """What the driver's meter is to hear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[Work] = []
+
+    def add(self, work: Work) -> None:
+        self.done.append(work)

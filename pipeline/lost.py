@@ -19,7 +19,7 @@ from pipeline.schema import FAILED, OK
 
 RUNS = 3
 LOST = "run"  # the stage of such a failure
-WORKER_OR_STORAGE = "its worker died, or the storage could not be read or written (see the logs of Ray)"
+WORKER_OR_STORAGE = "its worker died, or the storage could not be read or written (on Ray, see its logs)"
 _PER_PART = 256
 
 

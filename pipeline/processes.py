@@ -8,10 +8,13 @@ ends with the one that started it, however that ended: whoever writes to an OUTP
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -23,6 +26,8 @@ from stages.failure import Failed, Unavailable
 from stages.watchdog import bounded
 
 DEATHS = 2  # of its worker, the last one alone, until a row is found guilty of them
+STILLBORN = 3  # processes that died before they could take a row, until no more are tried
+BEFORE_IT_BEGAN = "its processes die before they can begin: is there too little memory, or a library broken?"
 
 Row = dict[str, Any]
 PutOff = Unavailable | OSError  # the storage or the scratch disk, which are no fault of the row
@@ -47,18 +52,29 @@ def through(
     workers: int,
     stall_timeout_s: float | None = None,
     deaths: int = DEATHS,
+    key: Callable[[Row], Any] = id,
+    bounds_itself: bool = False,
 ) -> Iterator[tuple[Row, Row | PutOff]]:
     """Each row with what the stage `make(*args)` made of it, as they come; or with why it was put off.
 
-    A row whose worker died is tried again when all others are done, alone: a neighbour may have taken the
-    memory. One that is found guilty has `killed` beside its failure. A stage that cannot be made raises
-    Stopped. Who takes the results may add to `rows` meanwhile where that is a deque.
+    A row whose worker died is tried again when there is nothing else to do, alone: a neighbour may have taken
+    the memory. With it wait all rows of its `key`. One that is found guilty has `killed` beside its failure,
+    and the others of its key do not come out. A stage that cannot be made, or whose processes die of that,
+    raises Stopped. Who takes the results may add to `rows` meanwhile where that is a deque.
+
+    bounds_itself   stall_timeout_s is only to be spoken of: the stage heeds it
     """
     left = rows if isinstance(rows, deque) else deque(rows)
     suspects = deque[tuple[Row, int]]()
-    busy: dict[Connection, tuple[_Worker, Row, int]] = {}
+    busy: dict[Connection, _Task] = {}
     idle: list[_Worker] = []
-    try:
+    stillborn = 0
+    with ExitStack() as held:
+        # Where those that are killed leave nothing.
+        scratch = held.enter_context(tempfile.TemporaryDirectory(prefix="reelmap-"))
+        bound_s = None if bounds_itself else stall_timeout_s
+        begin = partial(_Worker, scratch, name, make, args, bound_s)
+        held.callback(lambda: [worker.stop() for worker in (*idle, *(task.worker for task in busy.values()))])
         while left or busy or suspects:
             alone = not left and not busy
             if alone:
@@ -68,27 +84,58 @@ def through(
             while len(busy) < workers and (left or alone):
                 row, before = suspects.popleft() if alone else (left.popleft(), 0)
                 alone = False
-                worker = _sent(row, idle, (name, make, args, stall_timeout_s))
-                busy[worker.here] = worker, row, before
+                worker = _sent(row, idle, begin)
+                busy[worker.here] = _Task(worker, row, before, name)
             for ready in wait(list(busy)):
-                worker, row, before = busy.pop(ready)
+                task = busy[ready]
                 try:
-                    result = worker.here.recv()
+                    result = ready.recv()
                 except (EOFError, OSError):
-                    worker.stop()
-                    if before + 1 < deaths:
-                        suspects.append((row, before + 1))
+                    del busy[ready]
+                    task.worker.stop()
+                    same = partial(_is, key, key(task.row))
+                    if not task.worker.ready:  # it is not the row's fault
+                        stillborn += 1
+                        if stillborn >= STILLBORN:
+                            raise Stopped(BEFORE_IT_BEGAN) from None
+                        suspects.append((task.row, task.before))
+                    elif task.before + 1 < deaths:
+                        suspects.append((task.row, task.before + 1))
+                        suspects.extend((row, 0) for row in _taken(left, same))
                     else:
-                        failed = failure(name, Failed(_kills(stall_timeout_s, deaths)))
-                        yield row, row | {"failure": failed, "killed": True}
+                        _taken(left, same)
+                        _taken(suspects, lambda suspect, same=same: same(suspect[0]))
+                        failed = failure(task.stage, Failed(_kills(stall_timeout_s, deaths)))
+                        yield task.row, task.row | {"failure": failed, "killed": True}
                     continue
-                idle.append(worker)
+                if isinstance(result, _At):
+                    task.worker.ready, task.stage = True, result.stage or name
+                    continue
+                del busy[ready]
+                idle.append(task.worker)
                 if isinstance(result, Stopped):
                     raise result
-                yield row, result
-    finally:
-        for worker in [*idle, *(worker for worker, _, _ in busy.values())]:
-            worker.stop()
+                yield task.row, result
+
+
+def _is(key: Callable[[Row], Any], wanted: Any, row: Row) -> bool:
+    return key(row) == wanted
+
+
+def _taken(queue: deque, which: Callable[[Any], bool]) -> list:
+    """What is taken out of a queue; the rest stays in order."""
+    found, rest = [], []
+    for item in queue:
+        (found if which(item) else rest).append(item)
+    queue.clear()
+    queue.extend(rest)
+    return found
+
+
+def at(stage: str) -> None:
+    """In a process: from now on, its death is one in this stage."""
+    if _Driver.connection is not None:
+        _Driver.connection.send(_At(stage))
 
 
 def _kills(stall_timeout_s: float | None, deaths: int) -> str:
@@ -97,23 +144,50 @@ def _kills(stall_timeout_s: float | None, deaths: int) -> str:
     return f"its worker died{hung}{often}"
 
 
+@dataclass(frozen=True)
+class _At:
+    """What a process says between rows and results: that it is ready, or in which stage its row is."""
+
+    stage: str | None = None
+
+
+class _Driver:
+    connection: Connection | None = None
+
+
 class _Worker:
-    def __init__(self, name: str, make: Callable[..., Stage], args: tuple, stall_timeout_s: float | None):
+    def __init__(
+        self, scratch: str, name: str, make: Callable[..., Stage], args: tuple, stall_timeout_s: float | None
+    ):
         # Not forked from here: torch and the clients of a store have threads.
         warm()
+        self.ready = False
         self.here, there = CONTEXT.Pipe()
-        arguments = (dict(os.environ), there, name, make, args, stall_timeout_s)
+        environment = os.environ | {"TMPDIR": scratch}
+        arguments = (environment, there, name, make, args, stall_timeout_s)
         self.process = CONTEXT.Process(target=_serve, args=arguments, daemon=True)
-        self.process.start()
+        try:
+            self.process.start()
+        except (EOFError, OSError) as error:  # what it is forked from has died
+            raise Stopped(BEFORE_IT_BEGAN) from error
         there.close()  # so that its end is noticed here
 
     def stop(self) -> None:
         self.here.close()
-        self.process.terminate()
+        if self.process.is_alive():  # else its number may be another's by now
+            self.process.terminate()
         self.process.join()
 
 
-def _sent(row: Row, idle: list[_Worker], arguments: tuple) -> _Worker:
+@dataclass
+class _Task:
+    worker: _Worker
+    row: Row
+    before: int  # deaths
+    stage: str
+
+
+def _sent(row: Row, idle: list[_Worker], begin: Callable[[], _Worker]) -> _Worker:
     """A worker that has the row: an idle one that lives, or a new one."""
     while idle:
         worker = idle.pop()
@@ -123,7 +197,7 @@ def _sent(row: Row, idle: list[_Worker], arguments: tuple) -> _Worker:
             worker.stop()
             continue
         return worker
-    worker = _Worker(*arguments)
+    worker = begin()
     with suppress(OSError):  # its end shows where its answer is awaited
         worker.here.send(row)
     return worker
@@ -138,7 +212,9 @@ def _serve(
     stall_timeout_s: float | None,
 ) -> None:
     _end_with_driver()
-    os.environ.update(environment)  # that of what it was forked from may be older
+    os.environ.clear()  # that of what it was forked from is older
+    os.environ.update(environment)
+    tempfile.tempdir = None
     # Ctrl-C is for the process that started this one, which then ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -147,6 +223,8 @@ def _serve(
         there.recv()
         there.send(Stopped(f"{type(error).__name__}: {error}"))
         return
+    there.send(_At())
+    _Driver.connection = there
     while True:
         try:
             row = there.recv()

@@ -102,8 +102,6 @@ def make_job(
     todo = listed.filter(
         pc.invert(pc.is_in(listed["video_id"], value_set=pa.array(sorted(done), pa.string())))
     )
-    # A long video that is begun last would end alone.
-    todo = todo.sort_by([("size_bytes", "descending"), ("uri", "ascending")])
     other = pc.and_(pc.equal(newest["status"], OK), pc.not_equal(newest["settings_key"], settings_key))
     replaced = pc.is_in(todo["video_id"], value_set=newest.filter(other)["video_id"].combine_chunks())
     superseded = pc.sum(replaced).as_py() or 0

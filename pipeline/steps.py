@@ -1,24 +1,19 @@
 """What each stage of a run is made of, whoever runs it: Ray's operators (flow.py) or processes (here.py)."""
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
 from pipeline.config import Settings
-from pipeline.guard import Bounds, Guard, Stage
+from pipeline.guard import Bounds, Stage, Step
 from pipeline.making import make_cut, open_render
-from pipeline.progress import Reporter
 from pipeline.publish import MEDIA, upload
 from pipeline.recall import Recall
 from pipeline.recut import make_recut
 from pipeline.rows import CUT, DECODED, GATHERED, LOOKED, RENDERED, SCORED, SHARDS
-from pipeline.suspects import Witness
 from stages.compress import Compress
 from stages.container import LimitSettings, keeping_blocks
 from stages.decode import DecodeSettings, decode
@@ -34,23 +29,6 @@ from stages.watchdog import unwatched
 STAGES = ("probe", "decode", "look", "gather", "score", "render", "publish")
 FROM_PROXIES = ("look", "score", "publish")
 RECUT = ("render",)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage, which `make(*args)` makes where it is to run, and the tables that come out of it."""
-
-    name: str
-    make: Callable[..., Stage]
-    args: tuple
-    schema: pa.Schema
-    bounds: Bounds = Bounds()
-    sees_failures: bool = False
-
-    def guarded(self, reporter: Reporter, witness: Witness | None = None) -> Guard:
-        return Guard(
-            self.name, self.make(*self.args), self.schema, reporter, witness, self.bounds, self.sees_failures
-        )
 
 
 def steps_of(settings: Settings, output: str, threads: int) -> dict[str, Step]:

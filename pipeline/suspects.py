@@ -121,9 +121,6 @@ class DriverWitness:
         stage, video_id, _ = row
         return "go" if self.gate is None or self.gate.lets(stage, video_id) else "late"
 
-    def end(self, row: Row) -> None:
-        """Nothing is kept of it."""
-
     def suspects(self, _among: Iterable[str]) -> set[str]:
         return set()
 

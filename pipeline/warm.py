@@ -12,24 +12,39 @@ import sys
 from multiprocessing import forkserver
 
 PRELOADED = ["pipeline.warm", "pipeline.here", "torchvision.models"]
-CONTEXT = multiprocessing.get_context("forkserver")
+# Elsewhere what the system's own libraries hold does not survive a fork.
+FORKS = sys.platform == "linux"
+CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 _TIED = "_REELMAP_TIED"  # in its environment
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def warm() -> None:
     """Starts it, if it is not there yet. It ends with the thread that calls this first."""
+    if not FORKS:
+        return
     CONTEXT.set_forkserver_preload(PRELOADED)
-    os.environ[_TIED] = "1"
+    # It imports what this process would, and nothing of the folder that it is started in.
+    path = os.pathsep.join(filter(None, sys.path))
+    changes = {_TIED: "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         forkserver.ensure_running()
     finally:
-        del os.environ[_TIED]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def cool() -> None:
     """Ends it where nothing is to be forked from it after all."""
-    forkserver._forkserver._stop()
+    server = forkserver._forkserver
+    if server._forkserver_pid is not None:
+        os.kill(server._forkserver_pid, signal.SIGKILL)  # it would hear of its end after all imports
+        server._stop()
 
 
 def tie() -> None:
@@ -43,3 +58,5 @@ def tie() -> None:
 
 if os.environ.pop(_TIED, None):
     tie()
+    # Ctrl-C is for the command, which then ends what it has started.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -91,8 +92,8 @@ def reels(example: str, otherwise: str) -> Callable[[Command], Command]:
 
 
 def get_ready(address: str | None = None) -> None:
-    """Begins to import what processes of this machine will need, unless a cluster does the work."""
-    if not address and not os.environ.get("RAY_ADDRESS"):
+    """Begins to import what processes of this machine will need, unless a Ray will surely do the work."""
+    if not (address or os.environ.get("RAY_ADDRESS") or Path("/dev/nvidiactl").exists()):
         warm()
 
 

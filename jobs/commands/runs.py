@@ -16,7 +16,7 @@ from jobs.commands import options
     is_flag=True,
     help="LIBRARY is the OUTPUT of another run: score its videos again from their proxies.",
 )
-@options.reels("decode.fps=4", "a local Ray")
+@options.reels("decode.fps=4", "this machine")
 @click.option("--retry-failed", is_flag=True, help="Also try again what failed or was dropped before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done (videos, bytes, hours) and stop.")
 @click.option("--plan", is_flag=True, help="Print the sizes of the pools and what bounds them, and stop.")
@@ -80,7 +80,7 @@ def highlights(
     "--reprocess", is_flag=True, help="Also make anew what was made with other settings or weights."
 )
 @options.assignments("decode.fps=4")
-@options.address("a local Ray")
+@options.address("this machine")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and stop.")
 @click.option("--install-cron", is_flag=True, help="Print what has a scheduler run it every night, and stop.")
 @click.option("--at", default="01:00", metavar="TIME", help="With --install-cron: when it starts.")

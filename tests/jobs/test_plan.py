@@ -33,8 +33,8 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def plan(library: Path, *assignments: str, address: str | None = None) -> int:
-    output = str(library.parent / "output")
-    return highlights(Options(str(library), output, assignments=assignments, address=address, plan=True))
+    output, wanted = str(library.parent / "output"), ("run.engine=ray", *assignments)
+    return highlights(Options(str(library), output, assignments=wanted, address=address, plan=True))
 
 
 def test_it_prints_every_pool_and_stops(library: Path, capfd: pytest.CaptureFixture) -> None:
@@ -130,3 +130,12 @@ def test_footage_is_known_from_a_few_headers(library: Path, monkeypatch: pytest.
 def test_sizes_do_not_change_the_result() -> None:
     bundle = open_bundle(None)
     assert Settings(pools={"look": 2}).key(bundle) == Settings().key(bundle)
+
+
+def test_without_ray_it_says_so(library: Path, capfd: pytest.CaptureFixture) -> None:
+    assert plan(library, "run.engine=processes") == DONE
+    said = capfd.readouterr().err
+    assert "processes, each of which does all stages, and no Ray (run.engine)" in said
+    assert "nothing was done (--plan)" in said
+    assert plan(library, "run.engine=processes", "pools.decode=2") == COULD_NOT_START
+    assert "pools.decode is of a Ray" in capfd.readouterr().err

@@ -12,9 +12,9 @@ from cluster.plan import Plan, make_plan
 from jobs.highlights import SOME_FAILED, Options, highlights
 from pipeline import flow, here, tables
 from pipeline.config import Settings
-from pipeline.guard import Bounds
+from pipeline.guard import Bounds, Step
 from pipeline.rows import LISTED, from_table, to_table
-from pipeline.steps import Step, steps_of
+from pipeline.steps import steps_of
 from pipeline.suspects import Witness, open_witness
 from tests.media import make_video
 from tests.poison import DEADLY, DiesOnThree, Silent, dies_of_poison, make_poisoned

@@ -15,12 +15,13 @@ from jobs.highlights import COULD_NOT_START, DONE, SOME_FAILED, Options, highlig
 from pipeline import here, tables
 from pipeline.config import Settings, load_settings
 from pipeline.gate import Gate
+from pipeline.guard import Step
 from pipeline.library import list_library
 from pipeline.progress import Meter, Reporter, make_console
 from pipeline.publish import Publish
 from pipeline.rows import from_table, to_table
 from pipeline.run import Job, run
-from pipeline.steps import Step, steps_of
+from pipeline.steps import steps_of
 from pipeline.suspects import DriverWitness
 from stages.failure import Unavailable
 from stages.nn.weights import open_bundle
@@ -109,7 +110,7 @@ def test_a_video_that_kills_its_process_is_tried_again_and_takes_no_other_along(
     assert status == {"a": "ok", "b": "failed", "c": "ok"}
     failure = names(tmp_path / "out", "failures")["b-crash-1"]
     assert failure["stage"] == "decode"
-    assert "its worker died" in failure["reason"]
+    assert "its worker died or hung for limits.stall_timeout_s = 600" in failure["reason"]
     assert "2 times" in failure["reason"]
 
 
@@ -190,7 +191,7 @@ def test_what_would_be_late_does_not_begin(library: Path, tmp_path: Path, bundle
     listed = list_library(str(library))
     seconds = {row["video_id"]: 1e6 if "c.mp4" in row["uri"] else 1.0 for row in listed.to_pylist()}
     wanted = Job(str(library), str(tmp_path / "out"), settings, models, listed, listed)
-    plan = plan_here(machine(2), 3, 12.0, 60.0)
+    plan = plan_here(machine(2), 3, 3)
     outcome = run(wanted, "r", plan, make_console(), Gate(seconds, time.time() + 1000, 1.0))
     assert outcome.state == "stopped"
     assert names(tmp_path / "out").keys() == {"a", "b"}
@@ -198,7 +199,7 @@ def test_what_would_be_late_does_not_begin(library: Path, tmp_path: Path, bundle
 
 def test_from_proxies_too(library: Path, tmp_path: Path, bundle: str) -> None:
     made(library, tmp_path / "out", bundle)
-    flags = tuple((FLAGS | {"bundle": bundle}).items())
+    flags = tuple((FLAGS | {"bundle": bundle, "run.engine": "processes"}).items())
     rescored = str(tmp_path / "again")
     code = highlights(Options(str(tmp_path / "out"), rescored, flags=flags, from_proxies=True))
     assert code == DONE
@@ -220,21 +221,29 @@ class Publishes:
         return [batch]
 
 
-def test_some_share_a_part_and_none_is_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answers(waiting: object, *_: object) -> object:
+def test_the_largest_begin_first_some_share_a_part_and_none_is_left_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[str] = []
+
+    def answers(waiting: object, *_: object, **__: object) -> object:
         while waiting:
             asked = waiting.popleft()
             (row,) = from_table(asked["table"])
-            told = {"status": "failed", "stage": "x", "reason": "y"}
-            yield asked, {"failure": told, "row": row}
+            told = {"status": "failed", "stage": "probe", "reason": f"{row['uri']} is odd"}
+            begun.append(row["uri"])
+            yield asked, {"failure": told}
 
     monkeypatch.setattr(here, "through", answers)
-    publish, plan = Publishes(), replace(plan_here(machine(2), 5, 60.0, 60.0), publish_rows=2)
-    todo = to_table([{"video_id": str(n), "uri": f"{n}.mp4"} for n in range(5)], here.LISTED)
+    publish, plan = Publishes(), replace(plan_here(machine(2), 5, 5), publish_rows=2)
+    sizes = (20, 500, 3, 500, 100)
+    listed = [{"video_id": str(n), "uri": f"{n}.mp4", "size_bytes": size} for n, size in enumerate(sizes)]
+    todo = to_table(listed, here.LISTED)
     parts = here.results(todo, Settings(), plan, publish, Reporter(Meter()), DriverWitness())
     rows = [row for part in parts for row in part.to_pylist()]
     assert sorted(row["video_id"] for row in rows) == list("01234")
     assert publish.sizes == [2, 2, 1]
+    assert begun == ["1.mp4", "3.mp4", "4.mp4", "0.mp4", "2.mp4"]
 
 
 def planned(library: Path, footage_s: float, **flags: object) -> Plan | None:
@@ -261,12 +270,12 @@ def test_little_footage_is_for_processes_and_much_for_ray(
         planned(library, 60.0, **{"run.engine": "processes"})
 
 
-def test_there_are_no_more_processes_than_shards_cores_and_memory() -> None:
-    def size(cores: int, gib: float, footage_s: float) -> Plan:
-        return plan_here(machine(cores, memory_gib=gib), 1, footage_s, 60.0)
+def test_there_are_no_more_processes_than_pieces_cores_and_memory() -> None:
+    def size(cores: int, gib: float, pieces: int) -> Plan:
+        return plan_here(machine(cores, memory_gib=gib), 1, pieces)
 
-    assert size(8, 64, 600).processes == 8
-    assert size(8, 64, 120).processes == 2
-    assert size(8, 64, 120).threads == 4
-    assert size(8, 4, 600).processes == 2
-    assert size(1, 0.5, 600).processes == 1
+    assert size(8, 64, 10).processes == 8
+    assert size(8, 64, 2).processes == 2
+    assert size(8, 64, 2).threads == 4
+    assert size(8, 4, 10).processes == 2
+    assert size(1, 0.5, 10).processes == 1

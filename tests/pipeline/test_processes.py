@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
 
 from pipeline import processes
-from pipeline.processes import DEATHS, Stopped, room_for, through
+from pipeline.processes import DEATHS, Stopped, at, room_for, through
 from pipeline.rows import LISTED
 from stages.failure import Dropped, Unavailable
 
@@ -39,6 +41,8 @@ class Stage:
                 if not Path(row["settings_key"]).exists():
                     Path(row["settings_key"]).touch()
                     os.kill(os.getpid(), signal.SIGKILL)
+            case "scratch":
+                return row | {"settings_key": tempfile.mkdtemp()}
             case "asleep":
                 Path(row["settings_key"]).write_text(str(os.getpid()))
                 time.sleep(2)
@@ -91,6 +95,64 @@ def test_a_row_whose_worker_died_is_tried_again_alone_after_all_others(tmp_path:
     made = list(through(todo, "render", Stage, (), 2))
     assert [row["uri"] for row, _ in made][-1] == "once"
     assert all(result["failure"] is None for _, result in made)
+
+
+def test_a_row_that_kills_takes_the_others_of_its_video_out_of_the_way() -> None:
+    todo = [
+        row | {"video_id": video}
+        for row, video in zip(rows(*["crash"] * 6, *"abc"), "xxxxxxyyz", strict=True)
+    ]
+    made = list(through(todo, "render", Stage, (), 2, key=itemgetter("video_id")))
+    assert [row["video_id"] for row, _ in made].count("x") == 1
+    assert sorted(row["uri"] for row, result in made if not result["failure"]) == ["a", "b", "c"]
+
+
+class Stillborn:
+    def __init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_that_die_before_they_begin_stop_the_run_and_charge_no_row() -> None:
+    with pytest.raises(Stopped, match="before they can begin"):
+        list(through(rows("a", "b", "c", "d"), "render", Stillborn, (), 2))
+
+
+class SlowToDie:
+    def __call__(self, row: dict) -> dict:
+        at("render")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return row
+
+
+def test_a_death_is_of_the_stage_that_the_row_was_in() -> None:
+    ((_, result),) = through(rows("a"), "run", SlowToDie, (), 1)
+    assert result["failure"]["stage"] == "render"
+
+
+def test_scratch_of_what_is_killed_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = through(rows("scratch", "hang"), "render", Stage, (), 2)
+    place = Path(next(made)[1]["settings_key"])
+    assert place.is_relative_to(tmp_path)
+    assert place.exists()
+    made.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_imported_from_the_folder_where_the_command_is_given(tmp_path: Path) -> None:
+    for name in ("cluster", "stages", "json"):
+        (tmp_path / f"{name}.py").write_text("import os; os.kill(os.getpid(), 9)")
+    script = tmp_path / "scripts" / "driver.py"
+    script.parent.mkdir()
+    script.write_text(
+        "from tests.pipeline.test_processes import run\n"
+        "if __name__ == '__main__':\n    print(run('a')['a']['failure'])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "None", done.stderr
 
 
 def test_a_worker_that_dies_with_nothing_to_do_costs_no_row_anything() -> None:

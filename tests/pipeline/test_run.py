@@ -467,11 +467,3 @@ def test_pool_that_cannot_start_on_ray_blames_no_video(
     assert "bundle" in said
     assert "Traceback" not in said
     assert published(options) == {}
-
-
-def test_the_largest_videos_begin_first(options: Options) -> None:
-    for name, size in (("small.mp4", 10), ("x.mp4", 3000), ("large.mp4", 3000), ("middle.mp4", 200)):
-        Path(options.library, name).write_bytes(bytes(size))
-    todo = job.prepare(options).todo
-    names = [Path(uri).name for uri in todo["uri"].to_pylist()]
-    assert names[:4] == ["large.mp4", "x.mp4", "middle.mp4", "small.mp4"]
