@@ -115,7 +115,7 @@ class _Pass:
         """A video begins when a process will soon be free for it, not before."""
         while len(self.waiting) < self.plan.processes and (row := next(listed, None)):
             if self._may_begin(self.begins_with[0], row):
-                self.waiting.append(self._asking(self.begins_with, row, to_table([row], LISTED)))
+                self.waiting.append(self._asking(self.begins_with, row["video_id"], to_table([row], LISTED)))
 
     def _may_begin(self, stage: str, row: Row) -> bool:
         verdict = self.witness.begin((stage, row["video_id"], row.get("shard") or 0))
@@ -130,39 +130,42 @@ class _Pass:
         stages = asked["stages"]
         if told := answer["failure"]:  # what stages raise is in the tables: the process died of it
             (row,) = from_table(asked["table"])
-            rows = [row | {"failure": told}]
+            made = [to_table([row | {"failure": told}], asked["table"].schema)]
             self.reporter.add(Work(told["stage"], rows_in=1, failed="failed"))
         else:
-            rows = [row for table in answer["tables"] for row in from_table(table)]
+            made = answer["tables"]
             for work in answer["works"]:
                 self.reporter.add(work)
         if stages == HEADER:
-            self._begin([row for row in rows if not row["failure"]])
-            self._gather([row for row in rows if row["failure"]])
+            self._begin([table for table in made if not failed(table)])
+            self._gather([table for table in made if failed(table)])
         elif stages == SHARD:
-            self._gather(rows)
+            self._gather(made)
         else:
-            self._finish(rows)
+            self._finish(made)
 
-    def _begin(self, shards: list[Row]) -> None:
+    def _begin(self, shards: list[pa.Table]) -> None:
         ready = [
-            self._asking(SHARD, row, to_table([row], self.steps["probe"].schema))
-            for row in shards
+            self._asking(SHARD, row["video_id"], table)
+            for table in shards
+            for row in from_table(table)
             if self._may_begin("decode", row)
         ]
         self.waiting.extendleft(reversed(ready))
 
-    def _gather(self, rows: list[Row]) -> None:
-        for row in rows:
-            for table in self.gather(to_table([row], self.steps["look"].schema)):
-                (whole,) = from_table(table)
-                if whole["failure"]:
+    def _gather(self, tables: list[pa.Table]) -> None:
+        for table in tables:
+            for whole in self.gather(table):
+                if failed(whole):
                     self._finish([whole])
                 else:
-                    self.waiting.appendleft(self._asking(VIDEO, whole, table))
+                    self.waiting.appendleft(self._asking(VIDEO, whole["video_id"][0].as_py(), whole))
 
-    def _finish(self, rows: list[Row]) -> None:
-        self.finished += [to_table([row], self.last) for row in rows]
+    def _finish(self, tables: list[pa.Table]) -> None:
+        # A failure comes from any stage: what later ones would have added is null.
+        self.finished += [
+            to_table(list(from_table(table)), self.last) if failed(table) else table for table in tables
+        ]
 
     def _published(self) -> Iterator[pa.Table]:
         batch, self.finished = pa.concat_tables(self.finished), []
@@ -171,15 +174,14 @@ class _Pass:
         except Exception as error:  # planned again by whoever wants all results, and lost only in the end
             log.warning("put off: %s", without_secrets(str(error)))
 
-    def _asking(self, stages: tuple[str, ...], row: Row, table: pa.Table) -> Row:
-        threads = self.threads[stages]
-        return {
-            "stages": stages,
-            "video_id": row["video_id"],
-            "table": table,
-            "threads": threads,
-            "failure": None,
-        }
+    def _asking(self, stages: tuple[str, ...], video_id: str, table: pa.Table) -> Row:
+        asked = {"stages": stages, "video_id": video_id, "table": table, "failure": None}
+        return asked | {"threads": self.threads[stages]}
+
+
+def failed(table: pa.Table) -> bool:
+    """Of a table of one row."""
+    return table["failure"].null_count == 0
 
 
 class Stages:

@@ -142,8 +142,9 @@ GATHERED = _with(
     ("duration_s", pa.float64()),
     ("shard_log", pa.list_(SHARD_LOG)),
 )
+# What is cut of a video is known now: of a long one, every sample's picture and vector are most of the row.
 SCORED = _with(
-    GATHERED,
+    _without(GATHERED, "features", "thumbnails"),
     ("importance", TENSOR),
     ("novelty", TENSOR),
     ("clips", pa.list_(CLIP)),
