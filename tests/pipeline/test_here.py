@@ -132,7 +132,7 @@ def away(marks: str) -> object:
     return stage
 
 
-@pytest.mark.parametrize("stage", [once_away, away])
+@pytest.mark.parametrize("stage", [once_away, pytest.param(away, marks=pytest.mark.slow)])
 def test_what_the_storage_put_off_is_planned_again_and_lost_only_if_it_stays_away(
     stage: object, library: Path, tmp_path: Path, bundle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from pipeline import tables
 from tests.media import make_video
 
 VIDEOS = 6
-ENGINES = ("ray", "processes")
+ENGINES = (pytest.param("ray", marks=pytest.mark.slow), "processes")
 
 
 @pytest.fixture
