@@ -94,17 +94,24 @@ def command_of(way: str, library: Path, output: Path, python: str) -> list[str]:
 @click.option("--rounds", default=3, type=click.IntRange(1), show_default=True)
 @click.option("--python", default=sys.executable, help="Of an environment that has decord.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--way", "ways", multiple=True, type=click.Choice(WAYS), help="Only these.")
 @click.option("--hand", type=click.Path(path_type=Path), hidden=True)
 @click.option("--options", is_flag=True, hidden=True)
 def main(
-    library: Path, rounds: int, python: str, json_file: Path | None, hand: Path | None, options: bool
+    library: Path,
+    rounds: int,
+    python: str,
+    json_file: Path | None,
+    ways: tuple[str, ...],
+    hand: Path | None,
+    options: bool,
 ) -> None:
     if hand:
         by_hand(str(library.absolute()), str(hand), options)
         return
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for _ in range(rounds):
-        for way in WAYS:
+        for way in ways or WAYS:
             with tempfile.TemporaryDirectory() as scratch:
                 began = time.monotonic()
                 try:
