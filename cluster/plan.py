@@ -123,16 +123,7 @@ class Plan:
 
     def alone(self) -> "Plan":
         """The same plan, one row at a time in each pool: for videos that may be what killed their workers."""
-        return replace(
-            self,
-            processes=min(1, self.processes),
-            probe=1,
-            decode=1,
-            look=1,
-            score=1,
-            render=1,
-            publish_rows=1,
-        )
+        return replace(self, probe=1, decode=1, look=1, score=1, render=1, publish_rows=1)
 
     def renders_only(self, resources: Resources, reels: int) -> "Plan":
         """The same plan where all there is to do is to render: as many at a time as there is room for."""
@@ -198,7 +189,7 @@ def work_of(
     resources: Resources, speeds: Speeds, videos: int, pools: PoolSettings, footage_s: float | None
 ) -> Costs:
     largest = max((node.cores for node in resources.nodes), default=1.0)
-    threads = pools.threads or max(1, min(MAX_THREADS, int(largest)))
+    threads = pools.threads or threads_for(largest, 1)
     video_s = footage_s / videos if footage_s and videos else speeds.video_s
     return Costs(resources, speeds, max(1, videos), video_s, threads)
 

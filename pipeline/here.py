@@ -8,7 +8,7 @@ while another stage has work. What is begun is ended first, so that reels are ou
 """
 
 import os
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from operator import itemgetter
@@ -56,8 +56,7 @@ def results(
         # A long video that begins last would end alone.
         todo = todo.sort_by([("size_bytes", "descending"), ("uri", "ascending")])
     one_pass = _Pass(settings, plan, publish, reporter, witness, archive)
-    one_pass.threads[VIDEO] = threads_for(plan.cores, min(plan.processes, len(todo)))
-    yield from one_pass.results(from_table(todo))
+    yield from one_pass.results(from_table(todo), len(todo))
 
 
 class _Pass:
@@ -73,9 +72,7 @@ class _Pass:
         archive: str | None = None,
     ):
         self.plan, self.reporter, self.witness = plan, reporter, witness
-        self.stall_timeout_s = settings.limits.stall_timeout_s
-        # Of the networks, while a process is at so much of the work: there may be less videos than shards.
-        self.threads = defaultdict(lambda: plan.threads)
+        self.settings = settings
         steps = (
             steps_from_proxies(settings, archive, plan.threads)
             if archive
@@ -89,7 +86,10 @@ class _Pass:
         self.waiting: deque[Row] = deque()
         self.finished: list[pa.Table] = []
 
-    def results(self, listed: Iterator[Row]) -> Iterator[pa.Table]:
+    def results(self, listed: Iterator[Row], videos: int) -> Iterator[pa.Table]:
+        # There may be fewer videos than shards, and then cores to spare for each.
+        wide = threads_for(self.plan.cores, min(self.plan.processes, videos))
+        self.video_threads = self.settings.pools.threads or wide
         self._top_up(listed)
         args = (self.steps, self.reporter.run_id, self.reporter.form)
         rows = through(
@@ -98,7 +98,7 @@ class _Pass:
             Stages,
             args,
             self.plan.processes,
-            self.stall_timeout_s,
+            self.settings.limits.stall_timeout_s,
             key=itemgetter("video_id"),
             bounds_itself=True,
         )
@@ -175,8 +175,9 @@ class _Pass:
             log.warning("put off: %s", without_secrets(str(error)))
 
     def _asking(self, stages: tuple[str, ...], video_id: str, table: pa.Table) -> Row:
+        threads = self.video_threads if stages == VIDEO else self.plan.threads
         asked = {"stages": stages, "video_id": video_id, "table": table, "failure": None}
-        return asked | {"threads": self.threads[stages]}
+        return asked | {"threads": threads}
 
 
 def failed(table: pa.Table) -> bool:

@@ -173,7 +173,7 @@ def compact(arch: str, without: Sequence[str], width: int, input_size: int) -> F
 
 
 def get_model(name: str, **options: Any) -> nn.Module:
-    """torchvision's, whose import takes as long as torch's own: scoring and rendering do without."""
+    """torchvision's, whose import takes as long as torch's own: who builds no frame network does without."""
     from torchvision.models import get_model
 
     return get_model(name, **options)
