@@ -19,7 +19,7 @@ from cluster.metrics import Work
 from pipeline.logs import log
 from pipeline.progress import Reporter, measure
 from pipeline.redact import without_secrets
-from pipeline.rows import from_table, to_table
+from pipeline.rows import from_table, only, to_table
 from pipeline.schema import DROPPED, FAILED
 from pipeline.suspects import DEATHS, Witness
 from stages import tally
@@ -39,7 +39,7 @@ class Bounds:
 
 
 class Guard:
-    """Maps a table of rows to one-row tables of `schema`."""
+    """Maps a table of rows to one-row tables of `schema`, or a row to rows that hold what these would."""
 
     def __init__(
         self,
@@ -58,27 +58,36 @@ class Guard:
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         began = time.perf_counter()
         for row in from_table(table):
-            if row["failure"] and not self.sees_failures:
-                yield to_table([row], self.schema)
-                began = time.perf_counter()
-                continue
-            self.reporter.attend(self.name, row)
-            copy_s = time.perf_counter() - began
-            work = Work(self.name, rows_in=0 if row["failure"] else 1, copy_s=copy_s)
-            for out in self._witnessed(row, work):
-                work.rows_out += not out["failure"]
-                if out["failure"] and not row["failure"]:
-                    work.failed = _told(out["failure"], work)
-                measure(work, out)
+            work = self._work(row, time.perf_counter() - began)
+            for out in self._rows(row, work):
                 began = time.perf_counter()
                 made = to_table([out], self.schema)
                 work.copy_s += time.perf_counter() - began
                 yield made
-            if retries := work.counts.get("storage_retries"):
-                log.info("the storage had to be asked %d times again", retries)
-            work.levels = tally.levels()
-            self.reporter.add(work)
             began = time.perf_counter()
+
+    def rows(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """For the next stage of the same process: nothing is copied between them."""
+        yield from (only(out, self.schema) for out in self._rows(row, self._work(row)))
+
+    def _work(self, row: dict[str, Any], copy_s: float = 0.0) -> Work:
+        return Work(self.name, rows_in=0 if row["failure"] else 1, copy_s=copy_s)
+
+    def _rows(self, row: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
+        if row["failure"] and not self.sees_failures:
+            yield row
+            return
+        self.reporter.attend(self.name, row)
+        for out in self._witnessed(row, work):
+            work.rows_out += not out["failure"]
+            if out["failure"] and not row["failure"]:
+                work.failed = _told(out["failure"], work)
+            measure(work, out)
+            yield out
+        if retries := work.counts.get("storage_retries"):
+            log.info("the storage had to be asked %d times again", retries)
+        work.levels = tally.levels()
+        self.reporter.add(work)
 
     def _witnessed(self, row: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
         if self.witness is None:

@@ -1,10 +1,11 @@
 """The same run without Ray, in processes of this machine: for what is done before Ray would be of use.
 
-    listed ─► probe ─► decode, look ─► gather ─► score, render ─► publish
-              └──── processes ────┘    driver    └─ processes ┘   driver
+    listed ─► probe ─► decode, look ─► gather, score, render ─► publish
+              └──────────────── processes ──────────────┘       driver
 
 A process takes whatever is next, the header of a video, a shard, a whole video that is to be cut: none waits
 while another stage has work. What is begun is ended first, so that reels are out early and little is held.
+Between the processes rows lie in scratch files that are mapped into memory: the driver hands over names.
 """
 
 import os
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,22 +21,25 @@ import torch
 
 from cluster.metrics import Work
 from cluster.plan import Plan, threads_for
-from pipeline import logs
+from pipeline import logs, scratch
 from pipeline.config import Settings
 from pipeline.guard import Batches, Step
 from pipeline.logs import log
-from pipeline.processes import at, through
+from pipeline.processes import at, taken, through
 from pipeline.progress import Meter, Reporter
 from pipeline.publish import Publish
 from pipeline.redact import without_secrets
-from pipeline.rows import LISTED, from_table, to_table
+from pipeline.rows import from_table, to_table
 from pipeline.steps import steps_from_proxies, steps_of
 from pipeline.suspects import DriverWitness
+from stages.gather import Waiting
 
 # What a process does with a row before it hands it on.
-HEADER, SHARD, VIDEO, PROXIES = ("probe",), ("decode", "look"), ("score", "render"), ("look", "score")
+HEADER, SHARD = ("probe",), ("decode", "look")
+VIDEO, PROXIES = ("gather", "score", "render"), ("look", "score")
 
 Row = dict[str, Any]
+Made = Row | Path  # a row, or the scratch file that holds it
 
 
 def results(
@@ -73,17 +78,16 @@ class _Pass:
     ):
         self.plan, self.reporter, self.witness = plan, reporter, witness
         self.settings = settings
-        steps = (
+        self.steps = (
             steps_from_proxies(settings, archive, plan.threads)
             if archive
             else steps_of(settings, publish.output, plan.threads)
         )
         self.begins_with = PROXIES if archive else HEADER
-        self.gather = None if archive else steps.pop("gather").guarded(reporter)
-        self.steps = steps
-        self.last = list(steps.values())[-1].schema
+        self.last = list(self.steps.values())[-1].schema
         self.publish = Batches("publish", publish, reporter)
         self.waiting: deque[Row] = deque()
+        self.shards = Waiting()
         self.finished: list[pa.Table] = []
 
     def results(self, listed: Iterator[Row], videos: int) -> Iterator[pa.Table]:
@@ -115,7 +119,7 @@ class _Pass:
         """A video begins when a process will soon be free for it, not before."""
         while len(self.waiting) < self.plan.processes and (row := next(listed, None)):
             if self._may_begin(self.begins_with[0], row):
-                self.waiting.append(self._asking(self.begins_with, row["video_id"], to_table([row], LISTED)))
+                self.waiting.append(self._asking(self.begins_with, row["video_id"], [row]))
 
     def _may_begin(self, stage: str, row: Row) -> bool:
         verdict = self.witness.begin((stage, row["video_id"], row.get("shard") or 0))
@@ -126,46 +130,56 @@ class _Pass:
     def _take(self, asked: Row, answer: Row | Exception) -> None:
         """What came of some stages goes on to the next ones."""
         if isinstance(answer, Exception):
+            discard(asked["made"])
             return  # planned again by whoever wants all results
         stages = asked["stages"]
-        if told := answer["failure"]:  # what stages raise is in the tables: the process died of it
-            (row,) = from_table(asked["table"])
-            made = [to_table([row | {"failure": told}], asked["table"].schema)]
+        if told := answer["failure"]:  # what stages raise is in the rows: the process died of it
+            made = [opened(asked["made"][0]) | {"failure": told}]
             self.reporter.add(Work(told["stage"], rows_in=1, failed="failed"))
         else:
-            made = answer["tables"]
+            made = answer["made"]
             for work in answer["works"]:
                 self.reporter.add(work)
         if stages == HEADER:
-            self._begin([table for table in made if not failed(table)])
-            self._gather([table for table in made if failed(table)])
+            self._begin(made)
         elif stages == SHARD:
-            self._gather(made)
+            self._gather(asked, made)
         else:
             self._finish(made)
+            discard(asked["made"])
 
-    def _begin(self, shards: list[pa.Table]) -> None:
+    def _begin(self, shards: list[Row]) -> None:
+        self._finish([row for row in shards if row["failure"]])
         ready = [
-            self._asking(SHARD, row["video_id"], table)
-            for table in shards
-            for row in from_table(table)
-            if self._may_begin("decode", row)
+            self._asking(SHARD, row["video_id"], [row])
+            for row in shards
+            if not row["failure"] and self._may_begin("decode", row)
         ]
         self.waiting.extendleft(reversed(ready))
 
-    def _gather(self, tables: list[pa.Table]) -> None:
-        for table in tables:
-            for whole in self.gather(table):
-                if failed(whole):
-                    self._finish([whole])
-                else:
-                    self.waiting.appendleft(self._asking(VIDEO, whole["video_id"][0].as_py(), whole))
+    def _gather(self, asked: Row, made: list[Made]) -> None:
+        (shard,), video_id = asked["made"], asked["video_id"]
+        for one in made:
+            failed = None if isinstance(one, Path) else one["failure"]
+            whole = self.shards.add(shard | {"failure": failed, "file": one})
+            if whole is None:
+                if video_id not in self.shards:  # another shard of it has failed
+                    discard([one])
+                continue
+            files = [row["file"] for row in whole]
+            if failed:
+                self._finish([one])
+                discard(files)
+                taken(self.waiting, lambda row: row["video_id"] == video_id)
+            else:
+                self.waiting.appendleft(self._asking(VIDEO, video_id, files))
 
-    def _finish(self, tables: list[pa.Table]) -> None:
+    def _finish(self, made: list[Made]) -> None:
         # A failure comes from any stage: what later ones would have added is null.
         self.finished += [
-            to_table(list(from_table(table)), self.last) if failed(table) else table for table in tables
+            scratch.table(one) if isinstance(one, Path) else to_table([one], self.last) for one in made
         ]
+        discard(made)
 
     def _published(self) -> Iterator[pa.Table]:
         batch, self.finished = pa.concat_tables(self.finished), []
@@ -174,19 +188,14 @@ class _Pass:
         except Exception as error:  # planned again by whoever wants all results, and lost only in the end
             log.warning("put off: %s", without_secrets(str(error)))
 
-    def _asking(self, stages: tuple[str, ...], video_id: str, table: pa.Table) -> Row:
+    def _asking(self, stages: tuple[str, ...], video_id: str, made: list[Made]) -> Row:
         threads = self.video_threads if stages == VIDEO else self.plan.threads
-        asked = {"stages": stages, "video_id": video_id, "table": table, "failure": None}
+        asked = {"stages": stages, "video_id": video_id, "made": made, "failure": None}
         return asked | {"threads": threads}
 
 
-def failed(table: pa.Table) -> bool:
-    """Of a table of one row."""
-    return table["failure"].null_count == 0
-
-
 class Stages:
-    """In a process: stages with their models loaded; a row of what is asked goes through some of them."""
+    """In a process: stages with their models loaded; what is asked goes through some of them."""
 
     def __init__(self, steps: dict[str, Step], run_id: str | None, form: logs.Format):
         if form == "text" and not os.environ.get("REELMAP_WORKER_LOGS"):
@@ -198,11 +207,26 @@ class Stages:
 
     def __call__(self, asked: Row) -> Row:
         torch.set_num_threads(asked["threads"])
-        self.works.done, made = [], [asked["table"]]
+        self.works.done = []
+        rows = [opened(one) for one in asked["made"]]
         for name in asked["stages"]:
             at(name)
-            made = [out for table in made for out in self.guards[name](table)]
-        return {"tables": made, "works": self.works.done, "failure": None}
+            rows = [out for row in rows for out in self.guards[name].rows(row)]
+        if asked["stages"] != HEADER:  # of which there are few facts to tell
+            schema = self.guards[name].schema
+            rows = [row if row["failure"] else scratch.put(row, schema) for row in rows]
+        return {"made": rows, "works": self.works.done, "failure": None}
+
+
+def opened(made: Made) -> Row:
+    return scratch.take(made) if isinstance(made, Path) else made
+
+
+def discard(made: list[Made]) -> None:
+    """Deletes the files among these; what is mapped of them stays."""
+    for one in made:
+        if isinstance(one, Path):
+            one.unlink(missing_ok=True)
 
 
 class Works(Meter):

@@ -101,10 +101,10 @@ def through(
                         suspects.append((task.row, task.before))
                     elif task.before + 1 < deaths:
                         suspects.append((task.row, task.before + 1))
-                        suspects.extend((row, 0) for row in _taken(left, same))
+                        suspects.extend((row, 0) for row in taken(left, same))
                     else:
-                        _taken(left, same)
-                        _taken(suspects, lambda suspect, same=same: same(suspect[0]))
+                        taken(left, same)
+                        taken(suspects, lambda suspect, same=same: same(suspect[0]))
                         failed = failure(task.stage, Failed(_kills(stall_timeout_s, deaths)))
                         yield task.row, task.row | {"failure": failed, "killed": True}
                     continue
@@ -122,7 +122,7 @@ def _is(key: Callable[[Row], Any], wanted: Any, row: Row) -> bool:
     return key(row) == wanted
 
 
-def _taken(queue: deque, which: Callable[[Any], bool]) -> list:
+def taken(queue: deque, which: Callable[[Any], bool]) -> list:
     """What is taken out of a queue; the rest stays in order."""
     found, rest = [], []
     for item in queue:

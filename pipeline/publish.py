@@ -6,10 +6,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline import redact, schema, storage, tables
 from pipeline.rows import PUBLISHED, from_table, to_table
+from stages.blobs import Blobs
 
 MEDIA = "media"
 
@@ -62,7 +64,7 @@ class Publish:
         return {
             "videos": to_table([self._video(row) for row in rows], schema.VIDEOS),
             "clips": to_table([_key(row) | clip for row in fine for clip in row["clips"]], clips),
-            "proxies": to_table([code for row in fine for code in self._codes(row)], schema.PROXIES),
+            "proxies": pa.concat_tables([schema.PROXIES.empty_table(), *map(self._codes, fine)]),
             # Videos that were scored again from their proxies have no reel.
             "reels": to_table([_reel(row) for row in fine if row.get("reel")], schema.REELS),
             "failures": to_table(
@@ -105,15 +107,16 @@ class Publish:
             }
         )
 
-    def _codes(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        for sample, code in enumerate(row["codes"]):
-            yield _key(row) | {
-                "sample": sample,
-                "time_s": row["times_s"][sample],
-                "kind": self.codec_kind,
-                "codec_sha256": self.codec_sha256,
-                "code": code,
-            }
+    def _codes(self, row: dict[str, Any]) -> pa.Table:
+        """By columns: a long video has a hundred thousand."""
+        codes = Blobs.joined([row["codes"]]).whole()
+        count = len(codes)
+        same = _key(row) | {"kind": self.codec_kind, "codec_sha256": self.codec_sha256}
+        columns = {name: pa.repeat(pa.scalar(value), count) for name, value in same.items()}
+        columns |= {"sample": np.arange(count), "time_s": row["times_s"][:count], "code": codes}
+        return pa.table([columns[name] for name in schema.PROXIES.names], schema.PROXIES.names).cast(
+            schema.PROXIES
+        )
 
 
 def _clean(row: dict[str, Any]) -> dict[str, Any]:

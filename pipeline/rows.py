@@ -1,10 +1,11 @@
 """Rows between operators: dicts with numpy arrays on the inside, Arrow tables with a fixed schema outside.
 
-A numeric array travels as a TENSOR, whose bytes are read in place: a shard of pictures is copied once,
-into the object store, and never on the way out.
+A numeric array travels as a TENSOR, and the byte strings of all samples as BLOBS, whose bytes are read in
+place: a shard of pictures is copied once, into the object store, and never on the way out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.schema import CUT_EDIT, EDIT, SHARD_LOG, TIMESTAMP
+from stages import blobs
+from stages.blobs import Blobs
 
 TENSOR = pa.struct([("dtype", pa.string()), ("shape", pa.list_(pa.int64())), ("data", pa.large_binary())])
+BLOBS = pa.list_(blobs.TYPE)
 
 FAILURE = pa.struct(
     [
@@ -127,7 +131,7 @@ DECODED = _with(
     ("motion", TENSOR),
     ("motion_std", TENSOR),
     ("luma", TENSOR),
-    ("thumbnails", pa.list_(pa.binary())),
+    ("thumbnails", BLOBS),
     ("cuts_s", TENSOR),
     ("flashes_s", TENSOR),
     ("loudness", TENSOR),
@@ -136,7 +140,7 @@ DECODED = _with(
     ("frames_decoded", pa.int32()),
     ("log", SHARD_LOG),
 )
-LOOKED = _with(_without(DECODED, "frames"), ("features", TENSOR), ("codes", pa.list_(pa.large_binary())))
+LOOKED = _with(_without(DECODED, "frames"), ("features", TENSOR), ("codes", BLOBS))
 GATHERED = _with(
     _without(LOOKED, "shard", "start_s", "end_s", "end_of_video_s", "log"),
     ("duration_s", pa.float64()),
@@ -178,24 +182,46 @@ def to_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     """Rows as a table of exactly this schema: keys it doesn't have are left out, absent ones are null."""
     columns = []
     for field in schema:
-        values = [row.get(field.name) for row in rows]
-        columns.append(_tensors(values) if field.type == TENSOR else pa.array(values, field.type))
+        make = {TENSOR: _tensors, BLOBS: _blobs}.get(field.type, partial(pa.array, type=field.type))
+        columns.append(make([row.get(field.name) for row in rows]))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 def from_table(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """The rows of a table. Tensors are views of the table's memory and must not be written to."""
+    """The rows of a table. Tensors and blobs are views of its memory, and tensors must not be written to."""
     columns = {name: _whole(table[name]) for name in table.column_names}
     for index in range(len(table)):
         yield {
-            name: _tensor(column, index) if column.type == TENSOR else column[index].as_py()
+            name: {TENSOR: _tensor, BLOBS: _blob}.get(column.type, _value)(column, index)
             for name, column in columns.items()
         }
+
+
+def only(row: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
+    """What of a row goes on to the next stage: what it would hold after its way through a table."""
+    return {name: row.get(name) for name in schema.names}
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     # combine_chunks copies even a single chunk.
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _value(column: pa.Array, index: int) -> Any:
+    return column[index].as_py()
+
+
+def _blobs(values: list[Sequence[bytes] | None]) -> pa.ListArray:
+    # Of one row in place: of no other are there many.
+    if len(values) == 1 and isinstance(values[0], Blobs):
+        whole = values[0].whole()
+        return pa.ListArray.from_arrays(pa.array([0, len(whole)], pa.int32()), whole)
+    return pa.array([None if value is None else list(value) for value in values], BLOBS)
+
+
+def _blob(column: pa.ListArray, index: int) -> Blobs | None:
+    value = column[index]
+    return Blobs(pa.chunked_array([value.values])) if value.is_valid else None
 
 
 def _tensors(values: list[np.ndarray | None]) -> pa.StructArray:

@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 
 from stages import tally
+from stages.blobs import Blobs
 from stages.failure import Dropped, Failed
 from stages.loudness import FLOOR_LUFS, STEP_S
 from stages.speech import step_at
 
 ARRAYS = ("times_s", "features", "motion", "motion_std", "luma", "cuts_s", "flashes_s")
 HEARD = ("loudness", "speech")
-LISTS = ("codes", "thumbnails")
+BLOBS = ("codes", "thumbnails")
 MIN_FRAMES = 2
 
 
 class Gather:
     def __init__(self, min_coverage: float):
         self.min_coverage = min_coverage
-        self._waiting: dict[str, dict[int, dict[str, Any]]] = {}
-        self._closed: set[str] = set()
+        self._waiting = Waiting()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any] | None:
         """The whole video if this was its last shard, else None.
@@ -35,24 +35,43 @@ class Gather:
         A shard that failed fails its video at once. Raises Failed or Dropped for a video that is too damaged
         or too short.
         """
+        whole = self._waiting.add(row)
+        tally.level("open_videos", len(self._waiting))
+        if whole is None:
+            return None
+        return row if row["failure"] else merge(whole, self.min_coverage)
+
+
+class Waiting:
+    """Shards of videos, or what stands for them, until one is whole or has failed; then no more of it."""
+
+    def __init__(self) -> None:
+        self._shards: dict[str, dict[int, dict[str, Any]]] = {}
+        self._closed: set[str] = set()
+
+    def __len__(self) -> int:
+        """Videos that are not whole yet."""
+        return len(self._shards)
+
+    def __contains__(self, video_id: str) -> bool:
+        return video_id in self._shards
+
+    def add(self, row: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """All shards, in order, with the last one; those that came before one with a `failure`; else None.
+
+        row   video_id, failure, and of a shard without one: shard, shards
+        """
         video_id = row["video_id"]
         if video_id in self._closed:
             return None
-        if row["failure"]:
-            self._close(video_id)
-            return row
-        shards = self._waiting.setdefault(video_id, {})
-        shards.setdefault(row["shard"], row)
-        tally.level("open_videos", len(self._waiting))
-        if len(shards) < row["shards"]:
-            return None
-        self._close(video_id)
-        return merge([shards[number] for number in sorted(shards)], self.min_coverage)
-
-    def _close(self, video_id: str) -> None:
-        self._waiting.pop(video_id, None)
+        shards = self._shards.setdefault(video_id, {})
+        if not row["failure"]:
+            shards.setdefault(row["shard"], row)
+            if len(shards) < row["shards"]:
+                return None
         self._closed.add(video_id)
-        tally.level("open_videos", len(self._waiting))
+        del self._shards[video_id]
+        return [shards[number] for number in sorted(shards)]
 
 
 def merge(shards: list[dict[str, Any]], min_coverage: float) -> dict[str, Any]:
@@ -72,9 +91,9 @@ def merge(shards: list[dict[str, Any]], min_coverage: float) -> dict[str, Any]:
     if frames < MIN_FRAMES:
         raise Dropped(f"too short for a reel: {frames} frame")
     return (
-        {key: first[key] for key in first if key not in {*ARRAYS, *LISTS, *HEARD, "log", "shard"}}
+        {key: first[key] for key in first if key not in {*ARRAYS, *BLOBS, *HEARD, "log", "shard"}}
         | {key: np.concatenate([shard[key] for shard in shards]) for key in ARRAYS}
-        | {key: [item for shard in shards for item in shard[key]] for key in LISTS}
+        | {key: Blobs.joined(shard[key] for shard in shards) for key in BLOBS}
         | {
             "frames_decoded": frames,
             "duration_s": float(np.nanmax([shard["end_of_video_s"] for shard in shards])),

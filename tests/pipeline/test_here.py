@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +16,17 @@ from jobs.highlights import COULD_NOT_START, DONE, SOME_FAILED, Options, highlig
 from pipeline import here, tables
 from pipeline.config import Settings, load_settings
 from pipeline.gate import Gate
-from pipeline.guard import Step
+from pipeline.guard import Stage, Step
 from pipeline.library import list_library
 from pipeline.progress import Meter, Reporter, make_console
 from pipeline.publish import Publish
-from pipeline.rows import from_table, to_table
+from pipeline.rows import LISTED, to_table
 from pipeline.run import Job, run
 from pipeline.steps import steps_of
 from pipeline.suspects import DriverWitness
-from stages.failure import Unavailable
+from stages.container import LimitSettings
+from stages.decode import DecodeSettings, decode
+from stages.failure import Failed, Unavailable
 from stages.nn.weights import open_bundle
 from tests.media import make_text, make_video
 from tests.pipeline.analysed import analyse
@@ -81,6 +84,42 @@ def test_the_record_says_what_every_stage_did(library: Path, tmp_path: Path, bun
     per_stage = {"probe": 3, "decode": shards, "look": shards, "gather": shards, "score": 3, "render": 3}
     assert rows == per_stage | {"publish": 3}
     assert all(record["stages"][name]["cpu_s"] > 0 for name in ("decode", "look", "render"))
+
+
+def failing_decode(settings: DecodeSettings, limits: LimitSettings) -> Stage:
+    def run(row: dict) -> dict:
+        if "broken" in row["uri"] and row["shard"] == 1:
+            raise Failed("broken")
+        return decode(row, settings, limits)
+
+    return run
+
+
+def failing_steps(settings: Settings, output: str, threads: int) -> dict[str, Step]:
+    steps = steps_of(settings, output, threads)
+    return steps | {"decode": replace(steps["decode"], make=failing_decode)}
+
+
+def test_scratch_files_go_with_the_videos_that_they_are_of(
+    library: Path, tmp_path: Path, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, left = tmp_path / "scratch", []
+    folder.mkdir()
+
+    class Counting(Publish):
+        def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+            yield from super().__call__(batch)
+            left.append([file.name for file in folder.rglob("row-*")])
+
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setattr("pipeline.run.Publish", Counting)
+    monkeypatch.setattr(here, "steps_of", failing_steps)
+    (library / "a.mp4").rename(library / "a-broken.mp4")
+    assert made(library, tmp_path / "out", bundle) == SOME_FAILED
+    assert names(tmp_path / "out", "failures")["a-broken"]["reason"] == "broken"
+    assert len(left) == 3
+    assert not left[-1]
+    assert not list(folder.iterdir())
 
 
 def test_what_cannot_be_read_is_a_row_and_the_others_are_done(
@@ -229,7 +268,7 @@ def test_the_largest_begin_first_some_share_a_part_and_none_is_left_over(
     def answers(waiting: object, *_: object, **__: object) -> object:
         while waiting:
             asked = waiting.popleft()
-            (row,) = from_table(asked["table"])
+            (row,) = asked["made"]
             told = {"status": "failed", "stage": "probe", "reason": f"{row['uri']} is odd"}
             begun.append(row["uri"])
             yield asked, {"failure": told}
@@ -238,7 +277,7 @@ def test_the_largest_begin_first_some_share_a_part_and_none_is_left_over(
     publish, plan = Publishes(), replace(plan_here(machine(2), 5, 5), publish_rows=2)
     sizes = (20, 500, 3, 500, 100)
     listed = [{"video_id": str(n), "uri": f"{n}.mp4", "size_bytes": size} for n, size in enumerate(sizes)]
-    todo = to_table(listed, here.LISTED)
+    todo = to_table(listed, LISTED)
     parts = here.results(todo, Settings(), plan, publish, Reporter(Meter()), DriverWitness())
     rows = [row for part in parts for row in part.to_pylist()]
     assert sorted(row["video_id"] for row in rows) == list("01234")

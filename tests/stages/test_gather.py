@@ -109,7 +109,7 @@ def test_nothing_is_kept_of_a_video_that_is_done() -> None:
     for number in range(50):
         gather(shard(0, 2, video_id=str(number)))
         gather(shard(1, 2, video_id=str(number)))
-    assert not gather._waiting
+    assert not len(gather._waiting)
 
 
 def test_video_that_mostly_cannot_be_decoded_fails() -> None:

@@ -1,0 +1,67 @@
+"""Rows between processes: read where they lie, and nothing is left of what did not fit on the disk."""
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline import scratch
+from pipeline.rows import GATHERED, LOOKED, from_table, to_table
+from stages.blobs import Blobs
+
+
+def looked(number: int = 0) -> dict:
+    return {
+        "video_id": "v",
+        "shard": number,
+        "times_s": np.arange(3) / 2,
+        "features": np.full((3, 4), number, np.float16),
+        "thumbnails": [b"%d-%d" % (number, k) for k in range(3)],
+        "codes": [],
+    }
+
+
+def through(row: dict, schema: pa.Schema) -> dict:
+    (row,) = from_table(to_table([row], schema))
+    return row
+
+
+def test_a_row_is_mapped_and_outlives_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = pa.total_allocated_bytes()
+    file = scratch.put(looked(), LOOKED)
+    row = scratch.take(file)
+    assert pa.total_allocated_bytes() - before < file.stat().st_size / 4
+    file.unlink()
+    assert row["features"].tolist() == [[0] * 4] * 3
+    assert list(row["thumbnails"]) == [b"0-0", b"0-1", b"0-2"]
+    assert list(row["codes"]) == []
+    assert row["motion"] is None
+
+
+def test_what_does_not_fit_on_the_disk_says_so_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    file = pa.OSFile
+    monkeypatch.setattr(pa, "OSFile", lambda _, mode: file("/dev/full", mode))
+    with pytest.raises(OSError, match="No space left") as raised:
+        scratch.put(looked(), LOOKED)
+    assert raised.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
+
+
+def test_blobs_of_shards_are_joined_in_place_and_copied_only_into_one_table() -> None:
+    parts = [through(looked(number), LOOKED)["thumbnails"] for number in range(2)]
+    before = pa.total_allocated_bytes()
+    joined = Blobs.joined(parts)
+    assert pa.total_allocated_bytes() == before
+    assert [joined[k] for k in (0, 3, -1)] == [b"0-0", b"1-0", b"1-2"]
+    table = to_table([{"thumbnails": joined}], GATHERED)
+    assert table["thumbnails"].to_pylist() == [list(joined)]
+    again = through({"thumbnails": joined}, GATHERED)["thumbnails"]
+    address = again.whole().buffers()[2].address
+    column = to_table([{"thumbnails": again}], GATHERED)["thumbnails"].chunk(0)
+    assert column.values.buffers()[2].address == address
