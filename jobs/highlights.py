@@ -14,14 +14,7 @@ from cluster.autoscale import room
 from cluster.connect import connection, terminate_as_interrupt
 from cluster.preflight import ClusterUnfit
 from jobs.models import open_models
-from jobs.plan import (
-    expected_speed,
-    footage_of,
-    plan_job,
-    plan_without_ray,
-    show_plan,
-    show_without_ray,
-)
+from jobs.plan import expected_speed, footage_of, plan_job, plan_without_ray, show_plan
 from jobs.preflight import preflight
 from pipeline import again, redact, storage, tables
 from pipeline.config import Settings, load_settings
@@ -94,11 +87,7 @@ def highlights(options: Options) -> int:
             return DONE
         if options.plan:
             with starting(RayError, RuntimeError):
-                if planned := plan_without_ray(job, options.address):
-                    show_without_ray(planned, say)
-                else:
-                    with connection(options.address):
-                        show_plan(job, options.address, console, say)
+                show_plan(job, options.address, console, say)
             return DONE
         return work(job, options, console, say) if todo else finish(job, None, say)
 

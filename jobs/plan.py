@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import ray
 from rich.console import Console
 
-from cluster.connect import cluster_address
+from cluster.connect import cluster_address, connection
 from cluster.forecast import forecast, in_words, table
 from cluster.machine import cores, free_memory_bytes
 from cluster.plan import HERE_MIB, Plan, PlanError, plan_for, plan_here, shortages
@@ -20,9 +20,6 @@ from pipeline.run import Job
 from stages.nn.device import pick_device
 
 HEADERS = 8  # that are read, to know how long the videos are
-# In processes a video of seconds takes a third of the time, and half an hour of footage three quarters: no
-# start, less handed over. What is longer wants pools, metrics and a dashboard.
-WITHOUT_RAY_S = 2 * 3600.0
 
 Say = Callable[[str], None]
 
@@ -39,9 +36,10 @@ class Planned:
 
 
 def plan_without_ray(job: Job, address: str | None, footage_s: float | None = None) -> Planned | None:
-    """The plan in processes of this machine, where run.engine says so or the footage is little; else None.
+    """The plan in processes of this machine, where run.engine says so or there is nothing for Ray; else None.
 
-    Raises PlanError where processes are asked for and cannot be.
+    On one machine without a GPU they take a third of the time for a video of seconds, three quarters for half
+    an hour of footage, and half the memory. Raises PlanError where they are asked for and cannot be.
     """
     engine, pools = job.settings.run.engine, job.settings.pools
     free = ("threads", "publish_rows", "speeds")
@@ -59,8 +57,6 @@ def plan_without_ray(job: Job, address: str | None, footage_s: float | None = No
     elif engine == "ray" or not stays or ray.is_initialized() or sized or pick_device().type != "cpu":
         return None
     footage_s = footage_s or (archived_s(job) if job.from_proxies else footage_of(job, HEADERS))
-    if engine == "auto" and (footage_s is None or footage_s > WITHOUT_RAY_S):
-        return None
     speeds, source = find(pools.speeds, 0, local=True)
     speeds = speeds.for_shards(job.settings.decode.shard_s)
     memory_bytes, videos = free_memory_bytes(), len(job.todo)
@@ -90,21 +86,28 @@ def expected_speed(planned: Planned, job: Job) -> float:
     return found.hours_per_hour
 
 
-def show_without_ray(planned: Planned, say: Say) -> None:
+def show_plan(job: Job, address: str | None, console: Console, say: Say) -> None:
+    """Raises PlanError or SpeedsError."""
+    if planned := plan_without_ray(job, address):
+        show_processes(planned, say)
+    else:
+        with connection(address):
+            show_pools(plan_job(job, address), job, address, console, say)
+    say("nothing was done (--plan)")
+
+
+def show_processes(planned: Planned, say: Say) -> None:
     plan, has = planned.plan, planned.resources
-    length = "of unknown length" if planned.footage_s is None else f"{planned.footage_s / 3600:.2f} hours"
     say(f"this machine: {has.cores:g} cores, {has.memory_bytes / 2**30:.0f} GiB of free memory")
-    say(f"{planned.videos} videos, {length}")
+    say(footage_in_words(planned))
     say(
         f"{plan.processes} processes, each of which does all stages, and no Ray (run.engine): some "
         f"{plan.processes * HERE_MIB / 2**10:.1f} GiB of memory"
     )
     say(f"{plan.threads} threads of the networks in each, {plan.publish_rows} videos to a part")
-    say("nothing was done (--plan)")
 
 
-def show_plan(job: Job, address: str | None, console: Console, say: Say) -> None:
-    planned = plan_job(job, address)
+def show_pools(planned: Planned, job: Job, address: str | None, console: Console, say: Say) -> None:
     has, plan = planned.resources, planned.plan
     where = f"{len(has.nodes)} nodes" if cluster_address(address) else "this machine"
     gpus = f", {has.gpus} GPUs" if has.gpus else ", no GPU"
@@ -112,8 +115,7 @@ def show_plan(job: Job, address: str | None, console: Console, say: Say) -> None
         f"{where}: {has.cores:g} cores{gpus}, {has.memory_bytes / 2**30:.0f} GiB of memory, "
         f"{has.object_store_bytes / 2**30:.0f} GiB of object store"
     )
-    length = "of unknown length" if planned.footage_s is None else f"{planned.footage_s / 3600:.2f} hours"
-    say(f"{planned.videos} videos, {length}")
+    say(footage_in_words(planned))
     say(f"speeds: {planned.source}")
     found = forecast(plan, has, planned.speeds, planned.videos, job.settings.pools, planned.footage_s)
     console.print(table(found))
@@ -123,7 +125,11 @@ def show_plan(job: Job, address: str | None, console: Console, say: Say) -> None
     say(f"all pools hold {held} and at most {plan.memory_bytes() / 2**30:.1f} GiB of memory")
     for line in (*planned.remarks, *in_words(found)):
         say(line)
-    say("nothing was done (--plan)")
+
+
+def footage_in_words(planned: Planned) -> str:
+    length = "of unknown length" if planned.footage_s is None else f"{planned.footage_s / 3600:.2f} hours"
+    return f"{planned.videos} videos, {length}"
 
 
 def archived_s(job: Job) -> float:

@@ -41,7 +41,7 @@ class RunSettings(base.Settings):
     """What runs it, and when it gives up as a whole: a damaged store, a bundle that fits nothing."""
 
     engine: Literal["auto", "ray", "processes"] = Field(
-        "auto", description="auto: processes of this machine for what is done before Ray would be of use"
+        "auto", description="auto: Ray for a cluster, a GPU or pools of given sizes; else processes"
     )
     # Of the videos that this run has finished; what was dropped has not failed. 1: never.
     max_failed_share: float = Field(1.0, ge=0.0, le=1.0)

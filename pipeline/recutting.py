@@ -10,7 +10,7 @@ import ray
 
 from cluster.machine import cores
 from cluster.plan import MEMORY_MIB, Plan, rows_per_part
-from pipeline import flow, logs, redact, schema
+from pipeline import logs, redact, schema
 from pipeline.config import Settings
 from pipeline.cuts import Known
 from pipeline.processes import room_for, through
@@ -67,6 +67,8 @@ class Recutting:
 
     def on_cluster(self, plan: Plan, run_id: str) -> Iterator[Row]:
         """The same on the connected Ray; what a dying node takes along is planned again."""
+        from pipeline import flow  # Ray Data: a second, and most recuts have no use for it
+
         reporter = Reporter(open_meter(run_id), run_id, logs.wanted())
         reporter.plan(len(self.todo))
         witness, why = open_witness(), ""

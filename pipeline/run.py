@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from types import ModuleType
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 import ray
 
 from cluster.plan import Plan
-from pipeline import again, flow, here, logs, storage, tables
+from pipeline import again, here, logs, storage, tables
 from pipeline.config import RunSettings, Settings
 from pipeline.gate import Gate
 from pipeline.heartbeat import Heartbeat
@@ -221,7 +222,7 @@ def record(job: Job, outcome: Outcome, plan: Plan, started_at: datetime, totals:
         "settings_key": job.settings_key,
         "bundle": {"uri": storage.shown(job.bundle.uri), "key": job.bundle.key()},
         "plan": plan.facts(),
-        "data_context": flow.context_facts(),
+        "data_context": None if plan.processes else _flow().context_facts(),
         "versions": {name: version(name) for name in RECORDED} | {"python": platform.python_version()},
         "counts": {
             "listed": len(job.listed),
@@ -245,6 +246,12 @@ def record(job: Job, outcome: Outcome, plan: Plan, started_at: datetime, totals:
             for name, stage in dict(totals.stages).items()
         },
     }
+
+
+def _flow() -> ModuleType:
+    from pipeline import flow  # Ray Data: a second and 60 MB, and a run in processes has no use for it
+
+    return flow
 
 
 def codec_of(settings: Settings, bundle: Bundle) -> tuple[str, str]:
@@ -289,7 +296,7 @@ def attempts(
         todo = to_table([row for video_id, row in left.items() if video_id in these], LISTED)
         archive = job.library if job.from_proxies else None
         reporter.begin(FROM_PROXIES if job.from_proxies else STAGES, len(todo))
-        results_of = here.results if plan.processes else flow.results
+        results_of = here.results if plan.processes else _flow().results
         try:
             with closing(results_of(todo, job.settings, plan, publish, reporter, witness, archive)) as parts:
                 for batch in parts:

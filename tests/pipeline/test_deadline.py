@@ -104,7 +104,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
         return SimpleNamespace(iter_batches=lambda **_: results())
 
-    monkeypatch.setattr(run.flow, "build", build)
+    monkeypatch.setattr("pipeline.flow.build", build)
     monkeypatch.setattr(run, "open_witness", Here)
     monkeypatch.setattr(run, "Display", Display)
     monkeypatch.setattr(run, "open_meter", lambda _: Meter())

@@ -125,7 +125,7 @@ class Display:
 @pytest.fixture
 def flow(monkeypatch: pytest.MonkeyPatch) -> Flow:
     made = Flow()
-    monkeypatch.setattr(run.flow, "build", made.build)
+    monkeypatch.setattr("pipeline.flow.build", made.build)
     monkeypatch.setattr(run, "open_witness", lambda _: made.witness)
     monkeypatch.setattr(run, "open_meter", lambda _: MagicMock())
     monkeypatch.setattr(run, "Display", Display)

@@ -65,7 +65,7 @@ def test_no_secret_is_in_tables_log_pages_or_records(
     def build(todo: pa.Table, _: Settings, plan: object, publish: Publish, *__: object) -> SimpleNamespace:
         return SimpleNamespace(iter_batches=lambda **_: failing(todo, publish))
 
-    monkeypatch.setattr(run.flow, "build", build)
+    monkeypatch.setattr("pipeline.flow.build", build)
     monkeypatch.setattr(
         run, "open_witness", lambda _: SimpleNamespace(suspects=lambda _: set(), try_alone=lambda: None)
     )
