@@ -11,6 +11,7 @@ machine with other things to do, CPU seconds are what can be compared.
 import contextlib
 import itertools
 import json
+import math
 import os
 import secrets
 import subprocess
@@ -113,8 +114,14 @@ class Sample:
     memory_bytes: int
 
 
-def follow(command: list[str], log: Path) -> list[Sample]:
-    """Runs the command to its end and looks at it now and then."""
+def follow(
+    command: list[str], log: Path, every_s: float = SAMPLED_EVERY_S, most_s: float = math.inf
+) -> list[Sample]:
+    """Runs the command to its end and looks at it now and then.
+
+    Raises ClickException where it fails, or takes longer than `most_s`: then it is ended, with its children.
+    """
+    began = time.monotonic()
     samples: list[Sample] = []
     used: dict[tuple[int, float], float] = {}
     with log.open("w") as out:
@@ -122,7 +129,13 @@ def follow(command: list[str], log: Path) -> list[Sample]:
         while run.poll() is None:
             used |= cpu_of(run.pid)
             samples.append(Sample(datetime.now(UTC), sum(used.values()), tree_bytes(run.pid)))
-            time.sleep(SAMPLED_EVERY_S)
+            if time.monotonic() - began > most_s:
+                for process in (*psutil.Process(run.pid).children(recursive=True), psutil.Process(run.pid)):
+                    process.kill()
+                run.wait()
+                raise click.ClickException(f"not done after {most_s:.0f} s")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.wait(every_s)
     if run.returncode not in (0, 1):
         raise click.ClickException(f"the run ended with {run.returncode}: {log.read_text()[-2000:]}")
     return samples

@@ -23,7 +23,7 @@ from pipeline.config import Settings
 from pipeline.guard import Batches, Guard, Step
 from pipeline.progress import Reporter
 from pipeline.publish import Publish
-from pipeline.steps import recut_step, steps_from_proxies, steps_of
+from pipeline.steps import Pass, recut_step
 from pipeline.suspects import Witness
 
 LISTING_BLOCKS = 256
@@ -31,46 +31,26 @@ LISTING_BLOCKS = 256
 Guarded = Callable[[Step], Guard]
 
 
-def results(
-    todo: pa.Table,
-    settings: Settings,
-    plan: Plan,
-    publish: Publish,
-    reporter: Reporter,
-    witness: Witness,
-    archive: str | None = None,
-) -> Iterator[pa.Table]:
+def results(one_pass: Pass) -> Iterator[pa.Table]:
     """What was published, as rows.PUBLISHED, part by part, on the connected Ray."""
-    ds = build(todo, settings, plan, publish, reporter, witness, archive)
-    yield from ds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    yield from build(one_pass).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
-def build(
-    todo: pa.Table,
-    settings: Settings,
-    plan: Plan,
-    publish: Publish,
-    reporter: Reporter,
-    witness: Witness,
-    archive: str | None = None,
-) -> Dataset:
-    """The whole run as one lazy dataset; consuming it does the work. `todo` has the schema rows.LISTED.
-
-    archive   the OUTPUT of another run, whose proxies are looked at in place of the videos
-    """
+def build(one_pass: Pass) -> Dataset:
+    """The whole run as one lazy dataset; consuming it does the work."""
     configure()
-    guarded = partial(Step.guarded, reporter=reporter, witness=witness)
+    todo, plan, reporter = one_pass.todo, one_pass.plan, one_pass.reporter
+    steps = one_pass.steps()
+    guarded = partial(Step.guarded, reporter=reporter, witness=one_pass.witness)
     # A block is probed row by row by one task: small blocks, so that many headers are read at once.
     step = math.ceil(len(todo) / LISTING_BLOCKS)
     listing = [todo.slice(start, step) for start in range(0, len(todo), step)]
     ds = ray.data.from_arrow(listing)
-    if archive:
-        steps = steps_from_proxies(settings, archive, plan.threads)
+    if one_pass.archive:
         ds = ds.repartition(target_num_rows_per_block=1)
         ds = _actors(ds, steps["look"], guarded, plan)
         ds = _actors(ds, steps["score"], guarded, plan)
-        return published(ds, publish, plan, reporter)
-    steps = steps_of(settings, publish.output, plan.threads)
+        return published(ds, one_pass.publish, plan, reporter)
     ds = _tasks(ds, steps["probe"], guarded, plan)
     # Rows made from one input run one after another unless they are spread out again.
     ds = ds.repartition(target_num_rows_per_block=1)
@@ -80,7 +60,7 @@ def build(
     ds = _actors(ds, steps["gather"], partial(Step.guarded, reporter=reporter), plan)
     ds = _actors(ds, steps["score"], guarded, plan)
     ds = _actors(ds, steps["render"], guarded, plan)
-    return published(ds, publish, plan, reporter)
+    return published(ds, one_pass.publish, plan, reporter)
 
 
 def build_recut(

@@ -20,18 +20,15 @@ import pyarrow as pa
 import torch
 
 from cluster.metrics import Work
-from cluster.plan import Plan, threads_for
+from cluster.plan import threads_for
 from pipeline import logs, scratch
-from pipeline.config import Settings
 from pipeline.guard import Batches, Step
 from pipeline.logs import log
 from pipeline.processes import at, taken, through
 from pipeline.progress import Meter, Reporter
-from pipeline.publish import Publish
 from pipeline.redact import without_secrets
 from pipeline.rows import from_table, to_table
-from pipeline.steps import steps_from_proxies, steps_of
-from pipeline.suspects import DriverWitness
+from pipeline.steps import Pass
 from stages.gather import Waiting
 
 # What a process does with a row before it hands it on.
@@ -42,50 +39,28 @@ Row = dict[str, Any]
 Made = Row | Path  # a row, or the scratch file that holds it
 
 
-def results(
-    todo: pa.Table,
-    settings: Settings,
-    plan: Plan,
-    publish: Publish,
-    reporter: Reporter,
-    witness: DriverWitness,
-    archive: str | None = None,
-) -> Iterator[pa.Table]:
-    """What was published, as rows.PUBLISHED, part by part. `todo` has the schema rows.LISTED.
-
-    archive   the OUTPUT of another run, whose proxies are looked at in place of the videos
+def results(one_pass: Pass) -> Iterator[pa.Table]:
+    """What was published, as rows.PUBLISHED, part by part.
 
     Raises Stopped where a process cannot even begin.
     """
-    if witness.gate is None:  # else their order is part of what was asked for
+    todo = one_pass.todo
+    if one_pass.witness.gate is None:  # else their order is part of what was asked for
         # A long video that begins last would end alone.
         todo = todo.sort_by([("size_bytes", "descending"), ("uri", "ascending")])
-    one_pass = _Pass(settings, plan, publish, reporter, witness, archive)
-    yield from one_pass.results(from_table(todo), len(todo))
+    yield from _Driver(one_pass).results(from_table(todo), len(todo))
 
 
-class _Pass:
-    """One pass over a library."""
+class _Driver:
+    """What is done and what is next, of one pass."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        plan: Plan,
-        publish: Publish,
-        reporter: Reporter,
-        witness: DriverWitness,
-        archive: str | None = None,
-    ):
-        self.plan, self.reporter, self.witness = plan, reporter, witness
-        self.settings = settings
-        self.steps = (
-            steps_from_proxies(settings, archive, plan.threads)
-            if archive
-            else steps_of(settings, publish.output, plan.threads)
-        )
-        self.begins_with = PROXIES if archive else HEADER
+    def __init__(self, one_pass: Pass):
+        self.settings, self.plan = one_pass.settings, one_pass.plan
+        self.reporter, self.witness = one_pass.reporter, one_pass.witness
+        self.steps = one_pass.steps()
+        self.begins_with = PROXIES if one_pass.archive else HEADER
         self.last = list(self.steps.values())[-1].schema
-        self.publish = Batches("publish", publish, reporter)
+        self.publish = Batches("publish", one_pass.publish, self.reporter)
         self.waiting: deque[Row] = deque()
         self.shards = Waiting()
         self.finished: list[pa.Table] = []

@@ -64,25 +64,23 @@ def through(
 
     bounds_itself   stall_timeout_s is only to be spoken of: the stage heeds it
     """
-    left = rows if isinstance(rows, deque) else deque(rows)
-    suspects = deque[tuple[Row, int]]()
+    queue = _Queue(rows, key, deaths)
     busy: dict[Connection, _Task] = {}
     idle: list[_Worker] = []
-    stillborn = 0
     with ExitStack() as held:
         # Where those that are killed leave nothing.
         scratch = held.enter_context(tempfile.TemporaryDirectory(prefix="reelmap-"))
         bound_s = None if bounds_itself else stall_timeout_s
         begin = partial(_Worker, scratch, name, make, args, bound_s)
         held.callback(lambda: [worker.stop() for worker in (*idle, *(task.worker for task in busy.values()))])
-        while left or busy or suspects:
-            alone = not left and not busy
+        while queue or busy:
+            alone = not queue.left and not busy
             if alone:
                 for spare in idle[1:]:
                     spare.stop()
                 del idle[1:]
-            while len(busy) < workers and (left or alone):
-                row, before = suspects.popleft() if alone else (left.popleft(), 0)
+            while len(busy) < workers and (queue.left or alone):
+                row, before = queue.suspects.popleft() if alone else (queue.left.popleft(), 0)
                 alone = False
                 worker = _sent(row, idle, begin)
                 busy[worker.here] = _Task(worker, row, before, name)
@@ -93,18 +91,9 @@ def through(
                 except (EOFError, OSError):
                     del busy[ready]
                     task.worker.stop()
-                    same = partial(_is, key, key(task.row))
-                    if not task.worker.ready:  # it is not the row's fault
-                        stillborn += 1
-                        if stillborn >= STILLBORN:
-                            raise Stopped(BEFORE_IT_BEGAN) from None
-                        suspects.append((task.row, task.before))
-                    elif task.before + 1 < deaths:
-                        suspects.append((task.row, task.before + 1))
-                        suspects.extend((row, 0) for row in taken(left, same))
-                    else:
-                        taken(left, same)
-                        taken(suspects, lambda suspect, same=same: same(suspect[0]))
+                    if not task.worker.ready:
+                        queue.stillborn(task.row, task.before)
+                    elif queue.died(task.row, task.before):
                         failed = failure(task.stage, Failed(_kills(stall_timeout_s, deaths)))
                         yield task.row, task.row | {"failure": failed, "killed": True}
                     continue
@@ -118,8 +107,35 @@ def through(
                 yield task.row, result
 
 
-def _is(key: Callable[[Row], Any], wanted: Any, row: Row) -> bool:
-    return key(row) == wanted
+class _Queue:
+    """What is left to be done: rows of which nothing is known, and suspects, each with its deaths."""
+
+    def __init__(self, rows: Iterable[Row], key: Callable[[Row], Any], deaths: int):
+        self.left = rows if isinstance(rows, deque) else deque(rows)
+        self.suspects = deque[tuple[Row, int]]()
+        self.key, self.deaths = key, deaths
+        self.never_began = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.left or self.suspects)
+
+    def died(self, row: Row, before: int) -> bool:
+        """Whether the row is guilty of its worker's death; else it is a suspect, with all of its key."""
+        same = self.key(row)
+        others = taken(self.left, lambda other: self.key(other) == same)
+        if before + 1 < self.deaths:
+            self.suspects.append((row, before + 1))
+            self.suspects.extend((other, 0) for other in others)
+            return False
+        taken(self.suspects, lambda suspect: self.key(suspect[0]) == same)
+        return True
+
+    def stillborn(self, row: Row, before: int) -> None:
+        """The worker died before it could take the row, which is not the row's fault. May raise Stopped."""
+        self.never_began += 1
+        if self.never_began >= STILLBORN:
+            raise Stopped(BEFORE_IT_BEGAN) from None
+        self.suspects.append((row, before))
 
 
 def taken(queue: deque, which: Callable[[Any], bool]) -> list:

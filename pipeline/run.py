@@ -30,7 +30,7 @@ from pipeline.publish import Publish
 from pipeline.redact import without_secrets
 from pipeline.rows import LISTED, to_table
 from pipeline.schema import DROPPED, FAILED, OK, TIMESTAMP
-from pipeline.steps import FROM_PROXIES, STAGES
+from pipeline.steps import FROM_PROXIES, STAGES, Pass
 from pipeline.suspects import DriverWitness, open_witness
 from stages.nn import cnn
 from stages.nn.weights import Bundle
@@ -296,9 +296,10 @@ def attempts(
         todo = to_table([row for video_id, row in left.items() if video_id in these], LISTED)
         archive = job.library if job.from_proxies else None
         reporter.begin(FROM_PROXIES if job.from_proxies else STAGES, len(todo))
+        one_pass = Pass(todo, job.settings, plan, publish, reporter, witness, archive)
         results_of = here.results if plan.processes else _flow().results
         try:
-            with closing(results_of(todo, job.settings, plan, publish, reporter, witness, archive)) as parts:
+            with closing(results_of(one_pass)) as parts:
                 for batch in parts:
                     for result in batch.to_pylist():
                         if left.pop(result["video_id"], None):

@@ -1,19 +1,24 @@
 """What each stage of a run is made of, whoever runs it: Ray's operators (flow.py) or processes (here.py)."""
 
 import tempfile
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
+from cluster.plan import Plan
 from pipeline.config import Settings
 from pipeline.guard import Bounds, Stage, Step
 from pipeline.making import make_cut, open_render
-from pipeline.publish import MEDIA, upload
+from pipeline.progress import Reporter
+from pipeline.publish import MEDIA, Publish, upload
 from pipeline.recall import Recall
 from pipeline.recut import make_recut
 from pipeline.rows import CUT, DECODED, GATHERED, LOOKED, RENDERED, SCORED, SHARDS
+from pipeline.suspects import DriverWitness, Witness
 from stages.compress import Compress
 from stages.container import LimitSettings, keeping_blocks
 from stages.decode import DecodeSettings, decode
@@ -29,6 +34,24 @@ from stages.watchdog import unwatched
 STAGES = ("probe", "decode", "look", "gather", "score", "render", "publish")
 FROM_PROXIES = ("look", "score", "publish")
 RECUT = ("render",)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over videos, for whoever runs the steps: what is to be done, and with what."""
+
+    todo: pa.Table  # rows.LISTED
+    settings: Settings
+    plan: Plan
+    publish: Publish
+    reporter: Reporter
+    witness: Witness | DriverWitness
+    archive: str | None = None  # the OUTPUT of another run, whose proxies are looked at in place of videos
+
+    def steps(self) -> dict[str, Step]:
+        if self.archive:
+            return steps_from_proxies(self.settings, self.archive, self.plan.threads)
+        return steps_of(self.settings, self.publish.output, self.plan.threads)
 
 
 def steps_of(settings: Settings, output: str, threads: int) -> dict[str, Step]:

@@ -25,8 +25,8 @@ from pipeline.config import Settings
 from pipeline.gate import Gate
 from pipeline.library import list_library
 from pipeline.progress import Meter, Totals, make_console
-from pipeline.publish import Publish
 from pipeline.run import Job, Outcome
+from pipeline.steps import Pass
 from pipeline.suspects import Suspects, Witness, open_witness
 from stages.nn.weights import open_bundle
 
@@ -79,15 +79,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The names that each attempt was given."""
     attempts: list[list[str]] = []
 
-    def build(
-        todo: pa.Table,
-        _settings: object,
-        _plan: object,
-        publish: Publish,
-        _reporter: object,
-        witness: Here,
-        _archive: None,
-    ) -> SimpleNamespace:
+    def build(one_pass: Pass) -> SimpleNamespace:
+        todo, witness = one_pass.todo, one_pass.witness
         attempts.append([Path(uri).stem for uri in todo["uri"].to_pylist()])
 
         def results() -> Iterator[pa.Table]:
@@ -100,7 +93,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
                     "reason": "short",
                     "failed_at": datetime.now(UTC),
                 }
-                yield from publish(pa.Table.from_pylist([row], todo.schema))
+                yield from one_pass.publish(pa.Table.from_pylist([row], todo.schema))
 
         return SimpleNamespace(iter_batches=lambda **_: results())
 

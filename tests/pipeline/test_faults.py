@@ -10,7 +10,7 @@ import ray.data
 
 from cluster.plan import Plan, make_plan
 from jobs.highlights import SOME_FAILED, Options, highlights
-from pipeline import flow, here, tables
+from pipeline import flow, tables
 from pipeline.config import Settings
 from pipeline.guard import Bounds, Step
 from pipeline.rows import LISTED, from_table, to_table
@@ -81,8 +81,7 @@ def test_whole_run_with_poison_harms_no_innocent(
     library.mkdir()
     for name in ("a.mp4", "b-crash-1.mp4", "c.mp4", "d-hang-1.mp4", "e-memory-1.mp4", "f.mp4"):
         make_video(library / name, seconds=3)
-    for module in (flow, here):
-        monkeypatch.setattr(module, "steps_of", poisoned_steps)
+    monkeypatch.setattr("pipeline.steps.steps_of", poisoned_steps)
     limits = (("limits.stall_timeout_s", 20.0), ("limits.max_memory_bytes", 1 << 30))
     flags = (
         ("bundle", bundle),

@@ -22,7 +22,7 @@ from pipeline.progress import Meter, Reporter, make_console
 from pipeline.publish import Publish
 from pipeline.rows import LISTED, to_table
 from pipeline.run import Job, run
-from pipeline.steps import steps_of
+from pipeline.steps import Pass, steps_of
 from pipeline.suspects import DriverWitness
 from stages.container import LimitSettings
 from stages.decode import DecodeSettings, decode
@@ -113,7 +113,7 @@ def test_scratch_files_go_with_the_videos_that_they_are_of(
 
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     monkeypatch.setattr("pipeline.run.Publish", Counting)
-    monkeypatch.setattr(here, "steps_of", failing_steps)
+    monkeypatch.setattr("pipeline.steps.steps_of", failing_steps)
     (library / "a.mp4").rename(library / "a-broken.mp4")
     assert made(library, tmp_path / "out", bundle) == SOME_FAILED
     assert names(tmp_path / "out", "failures")["a-broken"]["reason"] == "broken"
@@ -143,7 +143,7 @@ def test_a_video_that_kills_its_process_is_tried_again_and_takes_no_other_along(
     library: Path, tmp_path: Path, bundle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (library / "b.mp4").rename(library / "b-crash-1.mp4")
-    monkeypatch.setattr(here, "steps_of", poisoned_steps)
+    monkeypatch.setattr("pipeline.steps.steps_of", poisoned_steps)
     assert made(library, tmp_path / "out", bundle) == SOME_FAILED
     status = {name[0]: row["status"] for name, row in names(tmp_path / "out").items()}
     assert status == {"a": "ok", "b": "failed", "c": "ok"}
@@ -182,7 +182,7 @@ def test_what_the_storage_put_off_is_planned_again_and_lost_only_if_it_stays_awa
         known = steps_of(settings, output, threads)
         return known | {"render": replace(known["render"], make=stage, args=(str(marks),))}
 
-    monkeypatch.setattr(here, "steps_of", steps)
+    monkeypatch.setattr("pipeline.steps.steps_of", steps)
     code = made(library, tmp_path / "out", bundle)
     failures = names(tmp_path / "out", "failures")
     if stage is once_away:
@@ -220,7 +220,7 @@ def test_a_stage_that_cannot_be_made_stops_the_run_in_words(
         known = steps_of(settings, output, threads)
         return known | {"render": replace(known["render"], make=broken)}
 
-    monkeypatch.setattr(here, "steps_of", steps)
+    monkeypatch.setattr("pipeline.steps.steps_of", steps)
     assert made(library, tmp_path / "out", bundle) == COULD_NOT_START
     assert "the bundle has no colour model" in capsys.readouterr().err
 
@@ -278,7 +278,7 @@ def test_the_largest_begin_first_some_share_a_part_and_none_is_left_over(
     sizes = (20, 500, 3, 500, 100)
     listed = [{"video_id": str(n), "uri": f"{n}.mp4", "size_bytes": size} for n, size in enumerate(sizes)]
     todo = to_table(listed, LISTED)
-    parts = here.results(todo, Settings(), plan, publish, Reporter(Meter()), DriverWitness())
+    parts = here.results(Pass(todo, Settings(), plan, publish, Reporter(Meter()), DriverWitness()))
     rows = [row for part in parts for row in part.to_pylist()]
     assert sorted(row["video_id"] for row in rows) == list("01234")
     assert publish.sizes == [2, 2, 1]

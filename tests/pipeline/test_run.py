@@ -29,6 +29,7 @@ from pipeline.library import list_library
 from pipeline.lost import RUNS
 from pipeline.progress import Totals
 from pipeline.publish import Publish
+from pipeline.steps import Pass
 from stages.nn.weights import open_bundle
 from stages.s3 import Store
 from tests.pipeline.made_up import result as made_result
@@ -90,22 +91,14 @@ class Flow:
         self.planned: list[set[str]] = []
         self.witness = Suspicious()
 
-    def build(
-        self,
-        todo: pa.Table,
-        _settings: object,
-        _plan: object,
-        publish: Publish,
-        _reporter: object,
-        _witness: object,
-        _archive: str | None,
-    ) -> SimpleNamespace:
+    def build(self, one_pass: Pass) -> SimpleNamespace:
+        todo = one_pass.todo
         self.planned.append({Path(uri).name for uri in todo["uri"].to_pylist()})
         names = self.witness.names
         named = dict(zip(todo["video_id"].to_pylist(), todo["uri"].to_pylist(), strict=True))
         self.witness.ids |= {video_id for video_id, uri in named.items() if Path(uri).name in names}
         attempt = self.script.pop(0) if self.script else Attempt()
-        return SimpleNamespace(iter_batches=lambda **_: attempt.results(todo, publish))
+        return SimpleNamespace(iter_batches=lambda **_: attempt.results(todo, one_pass.publish))
 
 
 class Display:
@@ -141,7 +134,9 @@ def options(tmp_path: Path, bundle: str) -> Options:
     (tmp_path / "library").mkdir()
     for name in NAMES:
         (tmp_path / "library" / name).write_text(name)
-    return Options(str(tmp_path / "library"), str(tmp_path / "out"), flags=(("bundle", bundle),))
+    return Options(
+        str(tmp_path / "library"), str(tmp_path / "out"), flags=(("bundle", bundle), ("run.engine", "ray"))
+    )
 
 
 def published(options: Options) -> dict[str, str]:
@@ -460,7 +455,9 @@ def test_pool_that_cannot_start_on_ray_blames_no_video(
     monkeypatch.setattr(job, "preflight", lambda *_: gone.unlink() or [])
     monkeypatch.setattr(run, "ATTEMPTS", 1)
     assert (
-        highlights(Options(options.library, options.output, flags=(("bundle", str(gone)),)))
+        highlights(
+            Options(options.library, options.output, flags=(("bundle", str(gone)), ("run.engine", "ray")))
+        )
         == COULD_NOT_START
     )
     said = capfd.readouterr().err

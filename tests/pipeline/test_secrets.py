@@ -24,6 +24,7 @@ from pipeline.config import Settings
 from pipeline.library import list_library
 from pipeline.progress import Totals
 from pipeline.publish import Publish
+from pipeline.steps import Pass
 from stages.nn.weights import open_bundle
 from tests.pipeline.made_up import part_of, result
 from tests.pipeline.made_up import tables as made_up
@@ -62,8 +63,8 @@ def failing(todo: pa.Table, publish: Publish) -> Iterator[pa.Table]:
 def test_no_secret_is_in_tables_log_pages_or_records(
     credentials: None, tmp_path: Path, bundle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build(todo: pa.Table, _: Settings, plan: object, publish: Publish, *__: object) -> SimpleNamespace:
-        return SimpleNamespace(iter_batches=lambda **_: failing(todo, publish))
+    def build(one_pass: Pass) -> SimpleNamespace:
+        return SimpleNamespace(iter_batches=lambda **_: failing(one_pass.todo, one_pass.publish))
 
     monkeypatch.setattr("pipeline.flow.build", build)
     monkeypatch.setattr(
