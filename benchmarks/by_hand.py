@@ -16,6 +16,7 @@ Wall and CPU seconds of all processes and their peak memory (PSS), the start of 
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -86,7 +87,11 @@ def by_hand(library: str, output: str, options: bool) -> None:
             "score": [json.dumps(score.tolist())],
         }
 
-    ray.init(address="local", log_to_driver=False, logging_level="error", include_dashboard=False)
+    # With one for each of two cores `plain` waits for ever: its reader, filter and actor want one each.
+    cpus = max(4, os.cpu_count() or 1)
+    ray.init(
+        address="local", num_cpus=cpus, log_to_driver=False, logging_level="error", include_dashboard=False
+    )
     ray.data.DataContext.get_current().enable_progress_bars = False
     Path(output).mkdir(parents=True, exist_ok=True)
     columns = {"include_paths": True, "include_timestamps": True}

@@ -37,7 +37,8 @@ from benchmarks.colour_methods import CLASSICAL, classical, scores
 from benchmarks.scoring import one_core
 from jobs.train.photos import PICTURES
 from jobs.train.timelines import HASH_DIGITS, digest
-from stages.colour import ColourSettings, Grade, apply_lut, write_cube
+from stages.colour import ColourSettings, Grade, apply_lut
+from stages.cube import write_cube
 from stages.nn.lut import apply_luts
 from stages.nn.weights import BundleError, open_bundle
 from stages.picture import Look, finish

@@ -6,9 +6,11 @@ on the way up counts. Of v1 the limits of the own group are read, where containe
 
 import math
 import os
+import sys
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+GPU_DEVICES = ("nvidia*", "nvhost-gpu*", "nvgpu*", "kfd", "dxg")  # in /dev: of CUDA, of ROCm, beneath Windows
 
 
 def cores() -> int:
@@ -22,6 +24,13 @@ def free_memory_bytes() -> int | None:
     """Memory that this process may still take without swapping; None where nobody tells."""
     known = [*_memory_rooms(), *_available()]
     return max(0, min(known)) if known else None
+
+
+def may_have_gpu() -> bool:
+    """False only where there surely is none that torch could use."""
+    if sys.platform == "linux":
+        return any(True for name in GPU_DEVICES for _ in Path("/dev").glob(name))
+    return sys.platform != "darwin"
 
 
 def _cpu_limits() -> list[float]:

@@ -13,28 +13,22 @@ from rich.console import Console
 from cluster.autoscale import room
 from cluster.connect import connection, terminate_as_interrupt
 from cluster.preflight import ClusterUnfit
-from jobs.models import open_models
+from jobs.models import check_models, open_models
 from jobs.plan import expected_speed, footage_of, plan_job, plan_without_ray, show_plan
 from jobs.preflight import preflight
 from pipeline import again, redact, storage, tables
-from pipeline.config import Settings, load_settings
+from pipeline.archived import list_archive
+from pipeline.config import load_settings
 from pipeline.gate import Gate
 from pipeline.lease import Busy, Lost, lease
 from pipeline.library import LibraryError, list_library
 from pipeline.lost import RUNS
 from pipeline.profile import profile_table
 from pipeline.progress import make_console
-from pipeline.recall import list_archive
 from pipeline.report import without_page, write_report
 from pipeline.run import Job, Outcome, RunBroken, in_words, make_job, new_run_id, run
 from pipeline.warm import cool
 from pipeline.wording import clock
-from stages.colour import Grade
-from stages.compress import Compress
-from stages.effects import Effects
-from stages.features import ExtractFeatures
-from stages.nn.weights import Bundle, BundleError
-from stages.score import Score
 
 DONE, SOME_FAILED, COULD_NOT_START, INTERRUPTED = 0, 1, 2, 130
 # Headers that a dry run reads; of a larger library it reads some and goes by their bytes per second.
@@ -203,20 +197,6 @@ def prepare(options: Options) -> Job:
     if len(listed) and not (options.dry_run or options.plan):
         storage.check_writable(output)
     return make_job(library, output, settings, bundle, listed, options.retry_failed, options.from_proxies)
-
-
-def check_models(settings: Settings, bundle: Bundle) -> None:
-    """Loads every model once, as the workers will: raises BundleError or ValueError if one does not fit."""
-    ExtractFeatures(settings.features, bundle)
-    Score(settings.score, bundle, settings.features)
-    Compress(settings.codec, bundle)
-    Grade(settings.colour, bundle)
-    Effects(settings.effects, bundle)
-    trained = bundle.card("features")["settings"].get("colour", "rgb")
-    if settings.features.weights == "bundle" and settings.decode.colour != trained:
-        raise BundleError(
-            f"decode.colour is {settings.decode.colour}; the bundle's features were trained on {trained}"
-        )
 
 
 def dry_run(job: Job, say: Say) -> None:

@@ -1,8 +1,13 @@
-"""The bundle that a command names, with errors that can be printed."""
+"""The bundle that a command names, and whether it fits the settings, with errors that can be printed."""
+
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import redact, storage
+from pipeline.config import Settings
+from pipeline.guard import Stage
+from pipeline.processes import through
 from stages.nn.weights import Bundle, BundleError, open_bundle
 
 
@@ -14,3 +19,28 @@ def open_models(uri: str | None) -> Bundle:
         raise BundleError(redact.without_secrets(str(error))) from error
     except (OSError, BotoCoreError, ClientError, ValueError, ImportError) as error:
         raise BundleError(f"cannot read the bundle {storage.shown(uri)}: {storage.reason(error)}") from error
+
+
+def check_models(settings: Settings, bundle: Bundle) -> None:
+    """Loads every model once, as the workers will: raises BundleError if one does not fit.
+
+    In a process of its own, which has imported what that takes: a driver has no other use for it.
+    """
+    ((_, answer),) = through([{"failure": None}], "models", make_check, (settings, bundle), 1, deaths=1)
+    if isinstance(answer, Exception):
+        raise answer
+    if refused := answer.get("refused") or (answer["failure"] or {}).get("reason"):
+        raise BundleError(refused)
+
+
+def make_check(settings: Settings, bundle: Bundle) -> Stage:
+    from pipeline import making
+
+    def check(row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            making.check_models(settings, bundle)
+        except ValueError as error:
+            return row | {"refused": str(error)}
+        return row
+
+    return check

@@ -10,14 +10,13 @@ from rich.console import Console
 
 from cluster.connect import cluster_address, connection
 from cluster.forecast import forecast, in_words, table
-from cluster.machine import cores, free_memory_bytes
+from cluster.machine import cores, free_memory_bytes, may_have_gpu
 from cluster.plan import HERE_MIB, Plan, PlanError, plan_for, plan_here, shortages
 from cluster.resources import Resources, connected, machine
 from cluster.speeds import Speeds, find
 from jobs.headers import lengths
 from pipeline import tables
 from pipeline.run import Job
-from stages.nn.device import pick_device
 
 HEADERS = 8  # that are read, to know how long the videos are
 
@@ -52,9 +51,9 @@ def plan_without_ray(job: Job, address: str | None, footage_s: float | None = No
             )
         if sized:
             raise PlanError(f"run.engine is processes, and pools.{sized[0]} is of a Ray: leave one out")
-        if pick_device().type != "cpu":
+        if has_gpu():
             raise PlanError("run.engine is processes, which have no use for the GPU here: set it to ray")
-    elif engine == "ray" or not stays or ray.is_initialized() or sized or pick_device().type != "cpu":
+    elif engine == "ray" or not stays or ray.is_initialized() or sized or has_gpu():
         return None
     footage_s = footage_s or (archived_s(job) if job.from_proxies else footage_of(job, HEADERS))
     speeds, source = find(pools.speeds, 0, local=True)
@@ -64,6 +63,15 @@ def plan_without_ray(job: Job, address: str | None, footage_s: float | None = No
     shards = 0 if job.from_proxies else math.ceil((footage_s or 0.0) / speeds.shard_s)
     plan = plan_here(resources, videos, max(videos, shards), pools)
     return Planned(plan, resources, speeds, source, videos, footage_s, [])
+
+
+def has_gpu() -> bool:
+    """Whether torch finds one here: not asked where there is no device, as it takes two seconds to import."""
+    if not may_have_gpu():
+        return False
+    from stages.nn.device import pick_device
+
+    return pick_device().type != "cpu"
 
 
 def plan_job(job: Job, address: str | None, footage_s: float | None = None) -> Planned:

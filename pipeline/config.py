@@ -15,17 +15,19 @@ from pipeline import presets, storage
 from pipeline.library import LibrarySettings
 from stages import settings as base
 from stages.best import ReelSettings
-from stages.colour import ColourSettings
-from stages.compress import CodecSettings
 from stages.container import LimitSettings
 from stages.cut import CutSettings
 from stages.decode import DecodeSettings
-from stages.effects import EffectSettings
-from stages.features import FeatureSettings
+from stages.networks import (
+    CodecSettings,
+    ColourSettings,
+    EffectSettings,
+    FeatureSettings,
+    SaliencySettings,
+    ScoreSettings,
+)
 from stages.nn.weights import Bundle
 from stages.render import RenderSettings
-from stages.saliency import SaliencySettings
-from stages.score import ScoreSettings
 
 Tree = TypeVar("Tree", bound=base.Settings)
 

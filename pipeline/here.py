@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from cluster.metrics import Work
 from cluster.plan import threads_for
@@ -176,12 +175,14 @@ class Stages:
         if form == "text" and not os.environ.get("REELMAP_WORKER_LOGS"):
             # The driver says what becomes of each video; beside its table, libraries are not to be heard.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        self.works = Works()
+        from torch import set_num_threads  # which the driver does without
+
+        self.set_threads, self.works = set_num_threads, Works()
         reporter = Reporter(self.works, run_id, form)
         self.guards = {name: step.guarded(reporter) for name, step in steps.items()}
 
     def __call__(self, asked: Row) -> Row:
-        torch.set_num_threads(asked["threads"])
+        self.set_threads(asked["threads"])
         self.works.done = []
         rows = [opened(one) for one in asked["made"]]
         for name in asked["stages"]:

@@ -7,14 +7,11 @@ out  a row of rows.GATHERED: features and thumbnails of the decoded proxies, the
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipeline import schema, storage, tables
+from pipeline import tables
 from pipeline.config import Settings
-from pipeline.library import LibraryError, LibrarySettings, passing
 from pipeline.proxies import ProxyError, check_codec, frames_of, open_decoder, read_proxies, rgb
-from pipeline.rows import FACTS, LISTED
+from pipeline.rows import FACTS
 from stages.decode import thumbnail
 from stages.failure import Failed
 from stages.features import ExtractFeatures
@@ -70,28 +67,3 @@ class Recall:
         aspect = video["width"] / video["height"]
         features = self.extract({"frames": frames})["features"]
         return features, [thumbnail(frame, aspect) for frame in rgb(frames, self.colour)]
-
-
-def list_archive(archive: str, settings: LibrarySettings, bundle: Bundle) -> pa.Table:
-    """The videos of an OUTPUT that can be scored again, as `list_library` would list them.
-
-    Raises LibraryError if there is none.
-    """
-    newest = tables.current(archive)
-    newest = newest.filter(pc.equal(newest["status"], schema.OK))
-    if not len(newest):
-        raise LibraryError(f"there are no results of reelmap in {storage.shown(archive)}")
-    codecs = tables.read(archive, "proxies", ["video_id", "codec_sha256"], newest=newest)
-    if not len(codecs):
-        raise LibraryError(f"no proxies are stored in {storage.shown(archive)}: codec.kind was none")
-    made_by = bundle.card("codec")["sha256"]
-    if made_by not in codecs["codec_sha256"].unique().to_pylist():
-        raise LibraryError(
-            f"the proxies in {storage.shown(archive)} were made by another codec than that of {bundle.uri}: "
-            "give the bundle that made them with --bundle, or one trained with --from it"
-        )
-    ids = set(codecs["video_id"].unique().to_pylist())
-    columns = [name for name in LISTED.names if name in schema.VIDEOS.names]
-    found = tables.read(archive, "videos", columns, ids, newest).sort_by("uri")
-    chosen = list(map(passing(settings, of_uris=True), found["uri"].to_pylist()))
-    return found.filter(pa.array(chosen, pa.bool_())).slice(0, settings.limit)

@@ -32,7 +32,7 @@ from pipeline.rows import LISTED, to_table
 from pipeline.schema import DROPPED, FAILED, OK, TIMESTAMP
 from pipeline.steps import FROM_PROXIES, STAGES, Pass
 from pipeline.suspects import DriverWitness, open_witness
-from stages.nn import cnn
+from stages.nn.kinds import width
 from stages.nn.weights import Bundle
 
 # What a dying node or actor takes with it is planned again in the same run, until so many attempts on end
@@ -132,7 +132,7 @@ def run(
         run_id,
         job.settings_key,
         codec_of(job.settings, job.bundle),
-        cnn.width(job.bundle, job.settings.features.kind),
+        width(job.bundle, job.settings.features.kind),
         published_lately(job, started_at),
     )
     logs.at(logs.Place(run_id))

@@ -1,35 +1,21 @@
 """What each stage of a run is made of, whoever runs it: Ray's operators (flow.py) or processes (here.py)."""
 
-import tempfile
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import torch
 
 from cluster.plan import Plan
 from pipeline.config import Settings
 from pipeline.guard import Bounds, Stage, Step
-from pipeline.making import make_cut, open_render
 from pipeline.progress import Reporter
-from pipeline.publish import MEDIA, Publish, upload
-from pipeline.recall import Recall
-from pipeline.recut import make_recut
+from pipeline.publish import Publish
 from pipeline.rows import CUT, DECODED, GATHERED, LOOKED, RENDERED, SCORED, SHARDS
 from pipeline.suspects import DriverWitness, Witness
-from stages.compress import Compress
-from stages.container import LimitSettings, keeping_blocks
+from stages.container import LimitSettings
 from stages.decode import DecodeSettings, decode
-from stages.features import ExtractFeatures
 from stages.gather import Gather
-from stages.nn import cnn
-from stages.nn.weights import open_bundle
 from stages.probe import probe
-from stages.saliency import Saliency
-from stages.score import Score
-from stages.watchdog import unwatched
 
 STAGES = ("probe", "decode", "look", "gather", "score", "render", "publish")
 FROM_PROXIES = ("look", "score", "publish")
@@ -97,40 +83,34 @@ def make_decode(settings: DecodeSettings, limits: LimitSettings) -> Stage:
     return partial(decode, settings=settings, limits=limits)
 
 
+# What holds models is imported where it runs: a driver does without torch.
+
+
 def make_recall(settings: Settings, archive: str, threads: int) -> Stage:
-    torch.set_num_threads(threads)
-    return Recall(archive, settings, open_bundle(settings.bundle))
+    from pipeline import making
+
+    return making.make_recall(settings, archive, threads)
 
 
 def make_look(settings: Settings, threads: int) -> Stage:
-    """Every network that needs decoded pictures, in one place: they are read once."""
-    torch.set_num_threads(threads)
-    bundle = open_bundle(settings.bundle)
-    features, codec = ExtractFeatures(settings.features, bundle), Compress(settings.codec, bundle)
-    return lambda row: codec(features(row))
+    from pipeline import making
+
+    return making.make_look(settings, threads)
 
 
 def make_score(settings: Settings) -> Stage:
-    """Everything that looks at a whole video at once, from its vectors and thumbnails."""
-    torch.set_num_threads(1)
-    bundle = open_bundle(settings.bundle)
-    score = Score(settings.score, bundle, settings.features)
-    cut = make_cut(settings)
-    if not settings.saliency.enabled:
-        return lambda row: cut(score(row))
-    net = cnn.load(bundle, settings.features.kind, settings.features.weights)
-    saliency = Saliency(score, net, settings.cut.novelty_share, settings.decode.colour)
-    return lambda row: saliency(cut(score(row)))
+    from pipeline import making
+
+    return making.make_score(settings)
 
 
 def make_render(settings: Settings, output: str, threads: int) -> Stage:
-    torch.set_num_threads(threads)
-    render = open_render(settings)
+    from pipeline import making
 
-    def run(row: dict[str, Any]) -> dict[str, Any]:
-        with keeping_blocks(), tempfile.TemporaryDirectory(prefix="reelmap-") as folder:
-            row = render(row, Path(folder))
-            with unwatched():  # the storage has time-outs of its own
-                return row | {"reel": upload(output, row, f"{MEDIA}/{row['video_id']}")}
+    return making.make_render(settings, output, threads)
 
-    return run
+
+def make_recut(settings: Settings, output: str, threads: int) -> Stage:
+    from pipeline import recut
+
+    return recut.make_recut(settings, output, threads)

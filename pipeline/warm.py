@@ -11,7 +11,7 @@ import signal
 import sys
 from multiprocessing import forkserver
 
-PRELOADED = ["pipeline.warm", "pipeline.here", "torchvision.models"]
+PRELOADED = ["pipeline.warm", "pipeline.here", "pipeline.making", "torchvision.models"]
 # Elsewhere what the system's own libraries hold does not survive a fork.
 FORKS = sys.platform == "linux"
 CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")

@@ -1,4 +1,4 @@
-"""Colour correction: frames of a shot -> one 3D LUT for the whole shot, and the .cube file of it.
+"""Colour correction: frames of a shot -> one 3D LUT for the whole shot.
 
 in   frames  uint8 [n, S, S, 3] RGB, a few frames of one shot
 out  lut     float32 [L, L, L, 3] indexed [blue, green, red], values in [0, 1]
@@ -8,18 +8,14 @@ towards each other, so that a cut between two of them does not jump. Whether to 
 one question for all of it.
 """
 
-from pathlib import Path
-from typing import Literal
-
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from stages.networks import ColourSettings
 from stages.nn.device import pick_device
 from stages.nn.lut import LutNet, LutSettings, apply_luts, identity_lut
 from stages.nn.weights import Bundle, BundleError
-from stages.settings import Settings
 
 DARK = 0.03  # mean of a frame that shows nothing: a fade, not a scene
 PART = 0.75  # side of a part that is looked at on its own, as a share of the picture's
@@ -27,14 +23,6 @@ SHARED = 0.7  # of the doubt about a shot is the doubt about its video
 LOOK = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles
 ALIKE = 0.06  # difference between the looks of two shots at which they have little to say to each other
 BAR = 24 / 255  # brightest value in the black bars of a letterbox, with the noise of a codec
-
-
-class ColourSettings(Settings):
-    kind: Literal["lut", "none"] = "lut"
-    # 1 is the whole correction that the model proposes; a film keeps some of its own light.
-    strength: float = Field(0.9, ge=0, le=1)
-    # How far each shot's LUT goes towards the mean of the shots that look like it.
-    agree: float = Field(0.8, ge=0, le=1)
 
 
 class Grade:
@@ -143,9 +131,3 @@ def apply_lut(frame: np.ndarray, lut: np.ndarray) -> np.ndarray:
     picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 255
     graded = apply_luts(picture, torch.from_numpy(np.ascontiguousarray(lut))[None])
     return (255 * graded[0]).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-
-
-def write_cube(lut: np.ndarray, path: Path) -> None:
-    """The LUT as a .cube file (Adobe Cube LUT Specification 1.0): red varies fastest."""
-    lines = "\n".join("{:.6f} {:.6f} {:.6f}".format(*entry) for entry in lut.reshape(-1, 3).tolist())
-    path.write_text(f'TITLE "reelmap grade"\nLUT_3D_SIZE {len(lut)}\n{lines}\n', encoding="ascii")

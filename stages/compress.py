@@ -4,24 +4,15 @@ in   frames   uint8 [N, S, S, 3]
 out  codes    N byte strings, to be decoded from a key on; an empty list without a codec
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
+from stages.networks import CodecSettings
 from stages.nn.codec import compress, decompress, load_codec
 from stages.nn.device import MicroBatches, pick_device
 from stages.nn.entropy import CodecError
 from stages.nn.weights import Bundle
-from stages.settings import Settings
-
-
-class CodecSettings(Settings):
-    kind: Literal["hyperprior", "vqvae", "none"] = "hyperprior"
-    # Samples from one that is decoded alone to the next at most; in between, a frame is coded as its
-    # difference from the one before where that is shorter. 1: each is decoded alone.
-    key_every: int = Field(16, ge=1, le=256)
-    rate: int = 2  # 0 is the smallest; the bundle's card says what each costs and what is left of the picture
 
 
 class Compress:

@@ -13,18 +13,15 @@ plain cross-fade: no network has a part in it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 import torch
-from pydantic import Field, field_validator
 
+from stages.networks import DISSOLVE, EffectSettings, effect_names
 from stages.nn.device import pick_device
 from stages.nn.gan import EFFECTS, FARTHEST, NOISE, Cue, Generator, GeneratorSettings, arrived
 from stages.nn.weights import Bundle, BundleError
-from stages.pulses import AccentSettings
-from stages.settings import Settings
 
 # Short side of the copy that a smear is computed on: the longer the smear, the less is to be seen in it.
 LIGHT_PX, HEAVY_PX = 432, 360
@@ -35,34 +32,6 @@ SHORT_SMEAR_PX = 14.0  # so many pixels of the copy are well blurred in one pass
 MOST_TAPS = 10  # in each of two passes: the second one repeats the first one's smear end to end
 STILL_PX = 0.2  # movement that nobody sees
 ONE_RADIUS = 0.1  # defocus that varies by less is the same everywhere
-DISSOLVE = "dissolve"
-
-
-class EffectSettings(Settings):
-    kind: Literal["gan", "none"] = "gan"
-    transitions: tuple[str, ...] = ("zoom", "whip", "blur", "spin", "twist", "ripple")
-    strength: float = Field(0.8, ge=0, le=1)
-    transition_s: float = Field(0.5, ge=0, le=5)
-    accents: AccentSettings = Field(default_factory=AccentSettings)
-
-    @field_validator("accents")
-    @classmethod
-    def known_accent(cls, accents: AccentSettings) -> AccentSettings:
-        effect_names(accents.effect)
-        return accents
-
-    @field_validator("transitions")
-    @classmethod
-    def known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name != DISSOLVE:
-                effect_names(name, DISSOLVE)
-        return names
-
-    @property
-    def wants_generator(self) -> bool:
-        made = [name for name in self.transitions if name != DISSOLVE]
-        return self.kind == "gan" and (bool(made) or self.accents.clips > 0)
 
 
 @dataclass(frozen=True)
@@ -136,20 +105,6 @@ class Effects:
             found = [Warp(*(part[i] for part in parts)) for i in range(len(frames))]
             warps = [both(*ab, width / height) for ab in zip(warps, found, strict=True)] if warps else found
         return warps, torch.stack(shares).mean(0).cpu().numpy()
-
-
-def effect_names(effect: str, *also: str) -> tuple[str, ...]:
-    """("spin", "zoom") of "spin+zoom". Raises ValueError for what there is not.
-
-    also   named among what there is
-    """
-    names = tuple(name.strip() for name in effect.split("+"))
-    if unknown := [name for name in names if name not in EFFECTS]:
-        there = ", ".join((*EFFECTS, *also))
-        raise ValueError(f"no effect is called {', '.join(unknown)}: there are {there}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"{effect}: each effect once")
-    return names
 
 
 def asked(

@@ -4,29 +4,18 @@ in   frames    uint8   [N, S, S, 3]  RGB
 out  features  float16 [N, D]
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from stages import tally
+from stages.networks import FeatureSettings
 from stages.nn import cnn
 from stages.nn.device import MicroBatches, in_bfloat16, pick_device
 from stages.nn.weights import Bundle
-from stages.settings import Settings
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
-
-
-class FeatureSettings(Settings):
-    kind: cnn.Kind = Field("compact", description="compact is ours; the others are torchvision's")
-    weights: str = Field("bundle", description="bundle, official (torchvision's), or a .safetensors path")
-    batch: int = Field(32, ge=1, description="frames in the network at a time; fewer if a GPU is full")
-    # bf16 takes half the time, and moves scores by little: tau_b 0.997 to 0.999 on three videos.
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="what the network calculates in; auto: bf16 where the processor has it"
-    )
 
 
 class ExtractFeatures:

@@ -27,8 +27,8 @@ import numpy as np
 
 from stages.audio import RATE, Piece, fill, mix, pieces, read_samples, sample_at
 from stages.caption import FADE_S, SHOWN_S, Caption, captioned, draw_caption
-from stages.colour import write_cube
 from stages.container import LIBAV_ERRORS, open_source, plain
+from stages.cube import write_cube
 from stages.cutter import read_span
 from stages.editorial import Media, media_of, timeline, write_timeline
 from stages.encode import Chapter, Form, ReelWriter, choose_encoder, write_jpeg

@@ -25,8 +25,8 @@ from pydantic import Field
 
 from stages.attention import Attend
 from stages.audio import assemble
-from stages.colour import write_cube
 from stages.container import LIBAV_ERRORS, LimitSettings, plain
+from stages.cube import write_cube
 from stages.cutter import read_span
 from stages.editorial import media_of, timeline, write_timeline
 from stages.encode import SOFTWARE, Chapter, Form, ReelWriter, choose_encoder, write_jpeg

@@ -29,7 +29,6 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,7 +36,6 @@ from stages.nn.cnn import FeatureNet, grad_cam, last_map
 from stages.nn.device import MicroBatches
 from stages.nn.scorer import mean_direction
 from stages.score import Score, grid, importance, within_shots
-from stages.settings import Settings
 
 BATCH = 16
 LANDMARKS = 256
@@ -47,10 +45,6 @@ JPEG_QUALITY = 78
 LEAST = 1e-6
 # Of the map over the picture, where it is strongest; and what is left of the picture's own light.
 OPACITY, DIMMED = 0.85, 0.75
-
-
-class SaliencySettings(Settings):
-    enabled: bool = Field(True, description="show on a chosen clip's thumbnail what it was chosen by")
 
 
 class Saliency:

@@ -10,18 +10,17 @@ What is judged is not a single picture but some seconds of its shot: see `within
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from stages.features import FeatureSettings
 from stages.loudness import STEP_S
-from stages.nn import cnn, scorer
+from stages.networks import FeatureSettings, ScoreSettings
+from stages.nn import scorer
 from stages.nn.device import pick_device
+from stages.nn.kinds import width
 from stages.nn.weights import Bundle, BundleError
-from stages.settings import Settings
 
 # What the scorer may see beside the features; a bundle's card names those that its scorer does see.
 SIGNALS = (
@@ -43,21 +42,6 @@ MAX_GAP_S = 5.0
 # 0.926 so, 0.937 with the mean over the true segments.
 REACH_S = 4.0
 CHUNK = 4096
-
-
-class ScoreSettings(Settings):
-    kind: Literal["lstm", "gru", "rnn", "novelty"] = Field(
-        "lstm", description="of the scorer; novelty needs no trained scorer, and works with any features"
-    )
-    contrast: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="share of the score that ranks within the video; the rest compares videos",
-    )
-    typical_share: float = Field(
-        0.2, gt=0, lt=1, description="a sample is typical if this share of its video looks like it"
-    )
 
 
 class Score:
@@ -109,12 +93,12 @@ class Score:
 def check_features(bundle: Bundle, features: FeatureSettings) -> None:
     """Raises BundleError, in words for the operator, unless the scorer was trained on these features."""
     trained = bundle.card("scorer")["settings"]["features"]
-    width = cnn.width(bundle, features.kind)
-    if (trained["kind"], trained["width"], trained["weights"]) == (features.kind, width, features.weights):
+    wanted = (features.kind, width(bundle, features.kind), features.weights)
+    if (trained["kind"], trained["width"], trained["weights"]) == wanted:
         return
     raise BundleError(
         f"{bundle.uri}: the scorer was trained on {trained['kind']} features ({trained['width']} wide, "
-        f"weights: {trained['weights']}), the settings ask for {features.kind} ({width} wide, weights: "
+        f"weights: {trained['weights']}), the settings ask for {features.kind} ({wanted[1]} wide, weights: "
         f"{features.weights}): set features back, train a scorer with `reelmap train scorer "
         f"--set features.kind={features.kind}`, or set score.kind to novelty"
     )

@@ -1,6 +1,8 @@
 """Dependencies run one way: jobs -> pipeline -> stages -> stages/nn, and jobs, pipeline -> cluster."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,12 @@ def test_nothing_imports_what_lies_above_it(folder: str) -> None:
 def test_stages_know_nothing_of_ray() -> None:
     for file in (ROOT / "stages").rglob("*.py"):
         assert not [name for name in imports(file) if name.split(".")[0] == "ray"], file
+
+
+def test_a_driver_does_without_torch_and_ray_data() -> None:
+    """They are seconds of every command, and 400 MB of a run that needs no GPU and no cluster."""
+    loaded = "import sys, jobs.cli, jobs.highlights, jobs.archive; print(*sys.modules)"
+    names = subprocess.run(
+        [sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "torchvision", "ray.data"} & set(names.stdout.split())

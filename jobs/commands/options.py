@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
+from cluster.machine import may_have_gpu
 from pipeline.warm import warm
 
 Command = Callable[..., Any]
@@ -93,7 +93,7 @@ def reels(example: str, otherwise: str) -> Callable[[Command], Command]:
 
 def get_ready(address: str | None = None) -> None:
     """Begins to import what processes of this machine will need, unless a Ray will surely do the work."""
-    if not (address or os.environ.get("RAY_ADDRESS") or Path("/dev/nvidiactl").exists()):
+    if not (address or os.environ.get("RAY_ADDRESS") or may_have_gpu()):
         warm()
 
 

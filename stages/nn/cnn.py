@@ -12,7 +12,7 @@ inception_v3   Szegedy et al., https://arxiv.org/abs/1512.00567
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -21,12 +21,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stages.nn.kinds import WIDTHS, Kind
 from stages.nn.weights import Bundle, BundleError
 
-Kind = Literal["compact", "vgg16", "resnet18", "resnet50", "googlenet", "inception_v3"]
-
-# Width of the vector and side of the picture that torchvision's weights were trained on.
-WIDTHS = {"vgg16": 4096, "resnet18": 512, "resnet50": 2048, "googlenet": 1024, "inception_v3": 2048}
+# Side of the picture that torchvision's weights were trained on.
 INPUT_SIZES = {"vgg16": 224, "resnet18": 224, "resnet50": 224, "googlenet": 224, "inception_v3": 299}
 # Of ImageNet, as in all of torchvision's weights.
 MEAN = (0.485, 0.456, 0.406)
@@ -188,11 +186,6 @@ def cut(net: nn.Module) -> None:
     while body and isinstance(body[-1], nn.Dropout):
         body.pop()
     net.classifier = nn.Sequential(*body)
-
-
-def width(bundle: Bundle, kind: Kind) -> int:
-    """D of a kind, without building it."""
-    return bundle.card("features")["settings"]["width"] if kind == "compact" else WIDTHS[kind]
 
 
 def official(kind: Kind) -> dict[str, Tensor]:

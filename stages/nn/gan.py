@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from stages.nn.kinds import EFFECTS
 from stages.settings import Settings
 
-EFFECTS = ("whip", "spin", "ripple", "twist", "zoom", "blur", "lens")
 NOISE = 3  # centre x, centre y, direction or wavelength; each in [-1, 1]
 INSTANTS = (-1.0, 0.0, 1.0)
 WAVES = 9  # numbers that describe a phase

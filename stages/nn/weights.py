@@ -15,13 +15,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from stages.filesystem import open_filesystem
+
+if TYPE_CHECKING:  # a driver reads cards, and has no use for the weights and for what they take to import
+    import torch
 
 DEFAULT_BUNDLE = str(Path(__file__).parent / "bundle")
 MODELS = ("features", "scorer", "colour", "effects", "codec")
@@ -42,8 +43,10 @@ class Bundle:
             raise BundleError(f"{self.uri} has no {model} model: train it with `reelmap train {model}`")
         return self.models[model]
 
-    def state(self, model: str) -> dict[str, torch.Tensor]:
+    def state(self, model: str) -> "dict[str, torch.Tensor]":
         """The weights of `model`, checked against their hash."""
+        from safetensors.torch import load
+
         card = self.card(model)
         if card["file"] != _file_of(model):
             raise BundleError(f"{self.uri}: {model} lies in {card['file']!r}, not in {_file_of(model)}")
@@ -85,11 +88,13 @@ def open_bundle(uri: str | None = None) -> Bundle:
     return bundle
 
 
-def save_model(uri: str, model: str, state: dict[str, torch.Tensor], card: dict[str, Any]) -> None:
+def save_model(uri: str, model: str, state: "dict[str, torch.Tensor]", card: dict[str, Any]) -> None:
     """Write the weights of one model into a bundle and describe them in its bundle.json.
 
     card holds kind, settings, trained, quality, and requires (model names; hashes are filled in here).
     """
+    from safetensors.torch import save
+
     if model not in MODELS:
         raise BundleError(f"no model is called {model}; there are {', '.join(MODELS)}")
     uri = uri.rstrip("/")

@@ -11,7 +11,7 @@ from pipeline.rows import GATHERED, RENDERED, SCORED, to_table
 from pipeline.steps import make_look, make_render, make_score
 from stages.decode import decode
 from stages.gather import Gather
-from stages.nn import cnn
+from stages.nn.kinds import width
 from stages.nn.weights import open_bundle
 from stages.probe import probe
 
@@ -25,7 +25,7 @@ def analyse(library: str | Path, output: str | Path, settings: Settings, render:
     """
     library, output, bundle = str(library), str(output), open_bundle(settings.bundle)
     look, score, gather = make_look(settings, 1), make_score(settings), Gather(settings.decode.min_coverage)
-    publish = Publish(output, RUN_ID, settings.key(bundle), ("none", ""), cnn.width(bundle, "compact"))
+    publish = Publish(output, RUN_ID, settings.key(bundle), ("none", ""), width(bundle, "compact"))
     rendering = make_render(settings, output, 1) if render else None
     for video in list_library(library, output=output).to_pylist():
         row = video | {"settings_key": settings.key(bundle), "failure": None}

@@ -300,6 +300,11 @@ def test_one_machine_is_for_processes_and_more_than_that_for_ray(
     assert planned(library, 60.0).processes >= 1
     assert planned(library, 1e6).processes >= 1
     assert planned(library, 60.0, **{"run.engine": "ray"}) is None
+    with monkeypatch.context() as with_gpu:
+        with_gpu.setattr("jobs.plan.has_gpu", lambda: True)
+        assert planned(library, 60.0) is None
+        with pytest.raises(ValueError, match="no use for the GPU"):
+            planned(library, 60.0, **{"run.engine": "processes"})
     # Whoever sizes pools wants a Ray.
     assert planned(library, 60.0, **{"pools.decode": 2}) is None
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.highlights import COULD_NOT_START, DONE, SOME_FAILED, Options, highlights
+from pipeline.archived import list_archive
 from pipeline.config import load_settings
 from pipeline.library import LibrarySettings
-from pipeline.recall import Recall, list_archive
+from pipeline.recall import Recall
 from pipeline.tables import read
 from stages.nn.weights import open_bundle
 from tests.bundles import make_bundle

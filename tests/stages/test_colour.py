@@ -18,8 +18,8 @@ from stages.colour import (
     likeness,
     look,
     without_bars,
-    write_cube,
 )
+from stages.cube import write_cube
 from stages.nn.lut import LutNet, LutSettings, identity_lut
 from stages.nn.weights import Bundle, BundleError, open_bundle, save_model
 

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torchvision.models import get_model
 
 from stages.nn import cnn
+from stages.nn.kinds import WIDTHS, width
 from stages.nn.weights import Bundle, BundleError, open_bundle, save_model
 
 COMPACT = {"arch": "resnet18", "without": ["layer3", "layer4"], "width": 128, "input_size": 64}
@@ -27,13 +28,13 @@ def pictures(count: int, size: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("kind", ["compact", *cnn.WIDTHS])
+@pytest.mark.parametrize("kind", ["compact", *WIDTHS])
 def test_every_kind_gives_vectors_of_the_width_it_names(kind: str):
     # On the meta device nothing is computed, so that VGG's 138 million weights cost nothing.
     with torch.device("meta"):
         net = cnn.build(ANY, kind) if kind != "compact" else cnn.FeatureNet(get_trunk(), 128, 64)
         vectors = net.eval()(torch.zeros(2, 256, 256, 3, dtype=torch.uint8))
-    assert vectors.shape == (2, net.width) == (2, cnn.width(ANY, kind))
+    assert vectors.shape == (2, net.width) == (2, width(ANY, kind))
 
 
 def get_trunk() -> torch.nn.Module:
