@@ -186,7 +186,6 @@ def prepare(options: Options) -> Job:
     """Everything that can be checked without a cluster, before any work is done."""
     settings = load_settings(options.config, dict(options.flags), options.assignments)
     bundle = open_models(settings.bundle)
-    check_models(settings, bundle)
     library, output = storage.absolute(options.library), storage.absolute(options.output)
     if output == library:
         raise LibraryError("OUTPUT is the library itself: give a folder of its own")
@@ -196,6 +195,7 @@ def prepare(options: Options) -> Job:
         listed = list_library(library, settings.library, output=output)
     if len(listed) and not (options.dry_run or options.plan):
         storage.check_writable(output)
+    check_models(settings, bundle)  # last: it takes the longest
     return make_job(library, output, settings, bundle, listed, options.retry_failed, options.from_proxies)
 
 
