@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import redact, schema, storage, tables
 from pipeline.rows import PUBLISHED, from_table, to_table
@@ -50,7 +51,7 @@ class Publish:
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         # A shard that was lost and decoded again must not make a video stand twice in a part.
-        rows = list({row["video_id"]: _clean(row) for row in from_table(batch)}.values())
+        rows = list({row["video_id"]: _clean(row) for row in _rows(batch)}.values())
         if not rows:
             return
         part = tables.part_name([row["video_id"] for row in rows], self.settings_key)
@@ -63,7 +64,7 @@ class Publish:
         clips = schema.clips_schema(self.width)
         return {
             "videos": to_table([self._video(row) for row in rows], schema.VIDEOS),
-            "clips": to_table([_key(row) | clip for row in fine for clip in row["clips"]], clips),
+            "clips": pa.concat_tables([clips.empty_table(), *(_clips(row, clips) for row in fine)]),
             "proxies": pa.concat_tables([schema.PROXIES.empty_table(), *map(self._codes, fine)]),
             # Videos that were scored again from their proxies have no reel.
             "reels": to_table([_reel(row) for row in fine if row.get("reel")], schema.REELS),
@@ -92,9 +93,9 @@ class Publish:
                 "duration_s": row["duration_s"],
                 "frames": row["frames_decoded"],
                 "samples": len(row["times_s"]),
-                "shots": 1 + max(clip["shot"] for clip in clips),
+                "shots": 1 + pc.max(clips.field("shot")).as_py(),
                 "clips": len(clips),
-                "chosen": sum(clip["chosen"] for clip in clips),
+                "chosen": pc.sum(clips.field("chosen")).as_py(),
                 "times_s": row["times_s"],
                 "importance": row["importance"],
                 "motion": row["motion"],
@@ -111,12 +112,19 @@ class Publish:
         """By columns: a long video has a hundred thousand."""
         codes = Blobs.joined([row["codes"]]).whole()
         count = len(codes)
-        same = _key(row) | {"kind": self.codec_kind, "codec_sha256": self.codec_sha256}
-        columns = {name: pa.repeat(pa.scalar(value), count) for name, value in same.items()}
-        columns |= {"sample": np.arange(count), "time_s": row["times_s"][:count], "code": codes}
-        return pa.table([columns[name] for name in schema.PROXIES.names], schema.PROXIES.names).cast(
-            schema.PROXIES
-        )
+        columns = {"sample": np.arange(count), "time_s": row["times_s"][:count], "code": codes}
+        codec = {"kind": self.codec_kind, "codec_sha256": self.codec_sha256}
+        return _under(_key(row) | codec, columns, count, schema.PROXIES)
+
+
+def _rows(batch: pa.Table) -> Iterator[dict[str, Any]]:
+    """The clips of each stay an array: a long video has thousands, with a vector and pictures each."""
+    if "clips" not in batch.column_names:  # lost videos
+        yield from (row | {"clips": None} for row in from_table(batch))
+        return
+    clips = batch["clips"].combine_chunks()
+    for number, row in enumerate(from_table(batch.drop_columns("clips"))):
+        yield row | {"clips": clips[number].values}
 
 
 def _clean(row: dict[str, Any]) -> dict[str, Any]:
@@ -134,6 +142,18 @@ def _key(row: dict[str, Any]) -> dict[str, Any]:
     return {"video_id": row["video_id"], "settings_key": row["settings_key"]}
 
 
+def _clips(row: dict[str, Any], wanted: pa.Schema) -> pa.Table:
+    clips = row["clips"]
+    columns = dict(zip(clips.type.names, clips.flatten(), strict=True))
+    return _under(_key(row), columns, len(clips), wanted)
+
+
+def _under(same: dict[str, str], columns: dict[str, Any], count: int, wanted: pa.Schema) -> pa.Table:
+    """A table of `count` rows, each of which says `same` beside its own."""
+    columns = columns | {name: pa.repeat(pa.scalar(value), count) for name, value in same.items()}
+    return pa.table([columns[name] for name in wanted.names], wanted.names).cast(wanted)
+
+
 def _reel(row: dict[str, Any]) -> dict[str, Any]:
     return _key(row) | row["reel"] | {"target_s": row["target_s"], "edits": row["edits"]}
 
@@ -147,7 +167,7 @@ def _published(row: dict[str, Any]) -> dict[str, Any]:
         "stage": failure.get("stage"),
         "reason": failure.get("reason"),
         "duration_s": row.get("duration_s"),
-        "clips": len(row["clips"]) if row.get("clips") else 0,
+        "clips": len(row["clips"] or ()),
         "reel_s": row["reel"]["duration_s"] if row.get("reel") else None,
     }
 

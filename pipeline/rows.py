@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.schema import CUT_EDIT, EDIT, SHARD_LOG, TIMESTAMP
 from stages import blobs
-from stages.blobs import Blobs
+from stages.blobs import Blobs, Part
 
 TENSOR = pa.struct([("dtype", pa.string()), ("shape", pa.list_(pa.int64())), ("data", pa.large_binary())])
 BLOBS = pa.list_(blobs.TYPE)
@@ -221,7 +221,7 @@ def _blobs(values: list[Sequence[bytes] | None]) -> pa.ListArray:
 
 def _blob(column: pa.ListArray, index: int) -> Blobs | None:
     value = column[index]
-    return Blobs(pa.chunked_array([value.values])) if value.is_valid else None
+    return Blobs([Part.of(value.values)]) if value.is_valid else None
 
 
 def _tensors(values: list[np.ndarray | None]) -> pa.StructArray:

@@ -2,12 +2,14 @@
 
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.rows import from_table, to_table
+from stages.blobs import Blobs, Part
 
 
 def put(row: dict[str, Any], schema: pa.Schema) -> Path:
@@ -29,5 +31,15 @@ def table(file: Path) -> pa.Table:
 
 
 def take(file: Path) -> dict[str, Any]:
+    """The row in the file. Its blobs are read from there when they are asked for.
+
+    What was looked at of a mapped file counts as memory of the process, and half of what lies around it: of
+    all shards of a long video it would be most of their pictures.
+    """
     (row,) = from_table(table(file))
-    return row
+    later = [name for name, blobs in row.items() if isinstance(blobs, Blobs)]
+    return row | {name: Blobs([Part(len(row[name]), partial(_blobs, file, name))]) for name in later}
+
+
+def _blobs(file: Path, name: str) -> pa.LargeBinaryArray:
+    return table(file)[name].chunk(0)[0].values

@@ -4,38 +4,63 @@ Of ten hours they are half a gigabyte, of which a few thousand clips' pictures a
 `bytes`, all would be copied wherever the row goes.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 
 import pyarrow as pa
 
 TYPE = pa.large_binary()
 
 
-class Blobs(Sequence[bytes]):
-    """A sequence of byte strings over Arrow's memory; what is taken out of it is a copy."""
+@dataclass(frozen=True)
+class Part:
+    """So many byte strings, of which `load` opens the array: from memory, or from a file."""
 
-    def __init__(self, array: pa.ChunkedArray):
-        self.array = array
+    count: int
+    load: Callable[[], pa.LargeBinaryArray]
 
     @classmethod
-    def joined(cls, parts: Iterable[Sequence[bytes]]) -> "Blobs":
-        """The parts end to end; those that are blobs already are not copied."""
-        return cls(pa.chunked_array([chunk for part in parts for chunk in _chunks(part)], TYPE))
+    def of(cls, array: pa.LargeBinaryArray) -> "Part":
+        return cls(len(array), partial(_itself, array))
+
+
+class Blobs(Sequence[bytes]):
+    """A sequence of byte strings; what is taken out of it is a copy, and one part at a time is held open."""
+
+    def __init__(self, parts: Iterable[Part]):
+        self.parts = list(parts)
+        self._starts = list(accumulate((part.count for part in self.parts), initial=0))
+        self._open: tuple[int, pa.LargeBinaryArray] | None = None
+
+    @classmethod
+    def joined(cls, sequences: Iterable[Sequence[bytes]]) -> "Blobs":
+        """The sequences end to end; those that are blobs already are not copied."""
+        return cls(part for sequence in sequences for part in _parts(sequence))
 
     def __len__(self) -> int:
-        return len(self.array)
+        return self._starts[-1]
 
     def __getitem__(self, index: int) -> bytes:
-        return self.array[index].as_py()
-
-    def __iter__(self) -> Iterator[bytes]:
-        return (value.as_py() for value in self.array)
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        number = bisect_right(self._starts, index) - 1
+        if self._open is None or self._open[0] != number:
+            self._open = number, self.parts[number].load()
+        return self._open[1][index - self._starts[number]].as_py()
 
     def whole(self) -> pa.LargeBinaryArray:
         """As one array: in place where it is one already."""
-        chunks = self.array.chunks
-        return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks or [pa.array([], TYPE)])
+        arrays = [part.load() for part in self.parts]
+        return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays or [pa.array([], TYPE)])
 
 
-def _chunks(part: Sequence[bytes]) -> list[pa.Array]:
-    return part.array.chunks if isinstance(part, Blobs) else [pa.array(list(part), TYPE)]
+def _parts(sequence: Sequence[bytes]) -> list[Part]:
+    return sequence.parts if isinstance(sequence, Blobs) else [Part.of(pa.array(list(sequence), TYPE))]
+
+
+def _itself(array: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
+    return array

@@ -1,6 +1,7 @@
 """Rows between processes: read where they lie, and nothing is left of what did not fit on the disk."""
 
 import errno
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline import scratch
 from pipeline.rows import GATHERED, LOOKED, from_table, to_table
-from stages.blobs import Blobs
+from stages.blobs import Blobs, Part
 
 
 def looked(number: int = 0) -> dict:
@@ -28,16 +29,18 @@ def through(row: dict, schema: pa.Schema) -> dict:
     return row
 
 
-def test_a_row_is_mapped_and_outlives_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_mapped_and_its_blobs_are_read_when_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = pa.total_allocated_bytes()
     file = scratch.put(looked(), LOOKED)
     row = scratch.take(file)
     assert pa.total_allocated_bytes() - before < file.stat().st_size / 4
-    file.unlink()
-    assert row["features"].tolist() == [[0] * 4] * 3
     assert list(row["thumbnails"]) == [b"0-0", b"0-1", b"0-2"]
     assert list(row["codes"]) == []
+    file.unlink()
+    assert row["features"].tolist() == [[0] * 4] * 3
     assert row["motion"] is None
 
 
@@ -51,6 +54,22 @@ def test_what_does_not_fit_on_the_disk_says_so_and_leaves_nothing(
         scratch.put(looked(), LOOKED)
     assert raised.value.errno == errno.ENOSPC
     assert not list(tmp_path.iterdir())
+
+
+def test_of_joined_blobs_one_part_is_open_at_a_time() -> None:
+    opened: list[int] = []
+
+    def load(number: int) -> pa.Array:
+        opened.append(number)
+        return pa.array([b"%d-%d" % (number, k) for k in range(2)], pa.large_binary())
+
+    blobs = Blobs.joined(Blobs([Part(2, partial(load, number))]) for number in range(3))
+    assert not opened
+    assert [blobs[k] for k in (0, 1, 4, -1, 2)] == [b"0-0", b"0-1", b"2-0", b"2-1", b"1-0"]
+    assert opened == [0, 2, 1]
+    assert len(blobs) == len(list(blobs)) == 6
+    with pytest.raises(IndexError):
+        blobs[6]
 
 
 def test_blobs_of_shards_are_joined_in_place_and_copied_only_into_one_table() -> None:
