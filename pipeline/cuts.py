@@ -62,7 +62,7 @@ def write(output: str, rows: list[dict[str, Any]]) -> str:
     # A failure never takes the place of the part that holds an earlier result.
     ids = [" ".join([*key_of(row), row["made_from"], row["status"]]) for row in rows]
     part = tables.part_name(ids, "+".join(sorted({row["settings_key"] for row in rows})))
-    storage.write_bytes(_uri(output, part), tables.encode(to_table(rows, schema.CUTS)))
+    tables.write(_uri(output, part), to_table(rows, schema.CUTS))
     return part
 
 

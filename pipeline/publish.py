@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import redact, schema, storage, tables
-from pipeline.rows import PUBLISHED, from_table, to_table
+from pipeline.rows import PUBLISHED, from_table, to_table, whole
 from stages.blobs import Blobs
 
 MEDIA = "media"
@@ -122,7 +122,7 @@ def _rows(batch: pa.Table) -> Iterator[dict[str, Any]]:
     if "clips" not in batch.column_names:  # lost videos
         yield from (row | {"clips": None} for row in from_table(batch))
         return
-    clips = batch["clips"].combine_chunks()
+    clips = whole(batch["clips"])
     for number, row in enumerate(from_table(batch.drop_columns("clips"))):
         yield row | {"clips": clips[number].values}
 

@@ -189,7 +189,7 @@ def to_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 
 def from_table(table: pa.Table) -> Iterator[dict[str, Any]]:
     """The rows of a table. Tensors and blobs are views of its memory, and tensors must not be written to."""
-    columns = {name: _whole(table[name]) for name in table.column_names}
+    columns = {name: whole(table[name]) for name in table.column_names}
     for index in range(len(table)):
         yield {
             name: {TENSOR: _tensor, BLOBS: _blob}.get(column.type, _value)(column, index)
@@ -202,7 +202,8 @@ def only(row: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
     return {name: row.get(name) for name in schema.names}
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array, in place where it is one already."""
     # combine_chunks copies even a single chunk.
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 

@@ -7,12 +7,13 @@ superseded and are not read either. A table without rows in a part has no file t
 
 import bisect
 import hashlib
-import io
 import itertools
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import pyarrow as pa
@@ -30,8 +31,9 @@ _SUFFIX = ".parquet"
 _THREADS = 16  # parts are small, so reading them is waiting for the store
 _STREAMED = 8  # parts that are held at a time where a table is too large to be held whole
 # Row groups end with a video, so that a reader of one skips the others. A search wants one column of all
-# groups, which on a store is a request each: where videos are small some share a group.
-_GROUP_BYTES = 1 << 20
+# groups, which on a store is a request each: where videos are small some share a group. A writer holds a
+# whole group in memory, some times over: those of a very long video have several.
+_GROUP_BYTES, _MOST_GROUP_BYTES = 1 << 20, 16 << 20
 # Least and greatest of pictures and codes say nothing and cost space.
 _BLOBS = ("thumbnail", "saliency", "code")
 _FLOATS = ("embedding", "times_s", "importance", "motion", "motion_std", "luma", "loudness_lufs", "speech")
@@ -61,7 +63,7 @@ def write_part(output: str, part: str, tables: dict[Table, pa.Table]) -> None:
     for name in schema.TABLES:
         table = tables.get(name)
         if table is not None and table.num_rows:
-            storage.write_bytes(_uri(output, name, part), encode(table))
+            write(_uri(output, name, part), table)
         else:
             storage.delete(_uri(output, name, part))  # what a killed attempt may have left
 
@@ -287,35 +289,38 @@ def _by_part(results: pa.Table) -> dict[str, list[str]]:
     return parts
 
 
-def encode(table: pa.Table) -> bytes:
+def write(uri: str, table: pa.Table) -> None:
     """A part of a table as Parquet, compressed as suits its columns, in the order of its videos."""
-    table = table.sort_by("video_id")
+    if pc.count_distinct(table["video_id"], "all").as_py() > 1:  # sorting copies
+        table = table.sort_by("video_id")
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
     floats = [f"{name}.list.element" for name in _FLOATS if name in table.column_names]
     nested = [field.name for field in table.schema if field.type.num_fields]
-    buffer = io.BytesIO()
-    writer = pq.ParquetWriter(
-        buffer,
-        table.schema,
-        compression="zstd",
-        use_dictionary=texts,
-        use_byte_stream_split=floats,
-        write_statistics=[name for name in table.column_names if name not in (*_BLOBS, *nested)],
-    )
-    with writer:
-        for group in _groups_of(table):
-            writer.write_table(group, row_group_size=max(1, len(group)))
-    return buffer.getvalue()
+    # By way of a file: the clips of ten hours are a hundred megabytes.
+    with tempfile.NamedTemporaryFile(suffix=_SUFFIX) as local:
+        writer = pq.ParquetWriter(
+            local,
+            table.schema,
+            compression="zstd",
+            use_dictionary=texts,
+            use_byte_stream_split=floats,
+            write_statistics=[name for name in table.column_names if name not in (*_BLOBS, *nested)],
+        )
+        with writer:
+            for group in _groups_of(table):
+                writer.write_table(group, row_group_size=max(1, len(group)))
+        local.flush()
+        storage.put_file(Path(local.name), uri)
 
 
 def _groups_of(table: pa.Table) -> Iterator[pa.Table]:
-    """Rows of whole videos, at least so many as make _GROUP_BYTES."""
+    """Rows of whole videos, so many as make _GROUP_BYTES, or a part of one that has _MOST_GROUP_BYTES."""
     ids = table["video_id"].to_pylist()
-    ends = [row for row in range(1, len(ids)) if ids[row] != ids[row - 1]]
-    least = _GROUP_BYTES * len(ids) / max(1, table.nbytes)  # rows
+    row_bytes = max(1, table.nbytes / max(1, len(ids)))
+    least, most = _GROUP_BYTES / row_bytes, _MOST_GROUP_BYTES / row_bytes  # rows
     start = 0
-    for end in ends:
-        if end - start >= least:
+    for end in range(1, len(ids)):
+        if end - start >= (least if ids[end] != ids[end - 1] else most):
             yield table.slice(start, end - start)
             start = end
     yield table.slice(start)

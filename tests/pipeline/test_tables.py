@@ -250,6 +250,17 @@ def test_tables_that_do_not_belong_together_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_long_video_has_several_row_groups_and_small_ones_share_one(tmp_path):
+    """A writer holds a group as a whole: of ten hours it would be a hundred megabytes."""
+    embedding = pa.array([[1.0] * 256] * 40_000, pa.list_(pa.float32(), 256))
+    for name, of in {"long": ["v"] * 40_000, "small": [f"v{row // 10}" for row in range(40_000)]}.items():
+        uri = str(tmp_path / f"{name}.parquet")
+        tables.write(uri, written := pa.table({"video_id": of, "embedding": embedding}).sort_by("video_id"))
+        file = pq.ParquetFile(uri)
+        assert file.num_row_groups == {"long": 3, "small": 40}[name]  # of 16 MiB, and of 1 MiB
+        assert file.read().equals(written)
+
+
 def test_embeddings_of_different_width_are_read_together(local):
     publish(local, result("a"))
     publish(local, result("b", width=16), width=16)
