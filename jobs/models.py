@@ -7,7 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pipeline import redact, storage
 from pipeline.config import Settings
 from pipeline.guard import Stage
-from pipeline.processes import through
+from pipeline.processes import Stopped, through
 from stages.nn.weights import Bundle, BundleError, open_bundle
 
 
@@ -26,10 +26,15 @@ def check_models(settings: Settings, bundle: Bundle) -> None:
 
     In a process of its own, which has imported what that takes: a driver has no other use for it.
     """
-    ((_, answer),) = through([{"failure": None}], "models", make_check, (settings, bundle), 1, deaths=1)
+    try:
+        ((_, answer),) = through([{"failure": None}], "models", make_check, (settings, bundle), 1, deaths=1)
+    except Stopped as error:
+        raise BundleError(f"models cannot be loaded: {error}") from error
     if isinstance(answer, Exception):
-        raise answer
-    if refused := answer.get("refused") or (answer["failure"] or {}).get("reason"):
+        raise BundleError(f"models cannot be loaded: {answer}") from answer
+    if failed := answer["failure"]:
+        raise BundleError(f"models cannot be loaded: {failed['reason']}")
+    if refused := answer.get("refused"):
         raise BundleError(refused)
 
 
