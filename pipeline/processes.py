@@ -20,6 +20,7 @@ from typing import Any
 
 from cluster.machine import cores, free_memory_bytes
 from cluster.plan import MEMORY_SHARE
+from pipeline import scratch
 from pipeline.guard import Stage, failure, is_disk_full
 from pipeline.warm import CONTEXT, tie, warm
 from stages.failure import Failed, Unavailable
@@ -68,10 +69,9 @@ def through(
     busy: dict[Connection, _Task] = {}
     idle: list[_Worker] = []
     with ExitStack() as held:
-        # Where those that are killed leave nothing.
-        scratch = held.enter_context(tempfile.TemporaryDirectory(prefix="reelmap-"))
+        folder = held.enter_context(scratch.folder())  # where those that are killed leave nothing
         bound_s = None if bounds_itself else stall_timeout_s
-        begin = partial(_Worker, scratch, name, make, args, bound_s)
+        begin = partial(_Worker, folder, name, make, args, bound_s)
         held.callback(lambda: [worker.stop() for worker in (*idle, *(task.worker for task in busy.values()))])
         while queue or busy:
             alone = not queue.left and not busy
@@ -173,13 +173,13 @@ class _Driver:
 
 class _Worker:
     def __init__(
-        self, scratch: str, name: str, make: Callable[..., Stage], args: tuple, stall_timeout_s: float | None
+        self, folder: str, name: str, make: Callable[..., Stage], args: tuple, stall_timeout_s: float | None
     ):
         # Not forked from here: torch and the clients of a store have threads.
         warm()
         self.ready = False
         self.here, there = CONTEXT.Pipe()
-        environment = os.environ | {"TMPDIR": scratch}
+        environment = os.environ | {"TMPDIR": folder}
         arguments = (environment, there, name, make, args, stall_timeout_s)
         self.process = CONTEXT.Process(target=_serve, args=arguments, daemon=True)
         try:

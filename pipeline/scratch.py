@@ -1,7 +1,12 @@
 """Rows in scratch files, from one process of a machine to another: mapped into memory, not copied."""
 
+import fcntl
 import os
+import shutil
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +15,34 @@ import pyarrow as pa
 
 from pipeline.rows import from_table, to_table
 from stages.blobs import Blobs, Part
+
+_PREFIX = "reelmap-run-"
+_YOUNG_S = 60  # one that is not locked may be about to be
+
+
+@contextmanager
+def folder() -> Iterator[str]:
+    """A new folder, deleted in the end; where this process is killed, by the next one that asks for one."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # somebody else's, in use, or just gone
+            if time.time() - left.stat().st_mtime > _YOUNG_S:
+                with _locked(left):
+                    shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, ExitStack() as held:
+        with suppress(OSError):  # a disk that knows no locks: nobody will take it away then
+            held.enter_context(_locked(Path(name)))
+        yield name
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """Raises BlockingIOError where another process holds it. The lock is gone with the process."""
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def put(row: dict[str, Any], schema: pa.Schema) -> Path:

@@ -1,6 +1,10 @@
 """Rows between processes: read where they lie, and nothing is left of what did not fit on the disk."""
 
 import errno
+import os
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -84,3 +88,30 @@ def test_blobs_of_shards_are_joined_in_place_and_copied_only_into_one_table() ->
     address = again.whole().buffers()[2].address
     column = to_table([{"thumbnails": again}], GATHERED)["thumbnails"].chunk(0)
     assert column.values.buffers()[2].address == address
+
+
+def test_what_a_killed_run_has_left_goes_with_the_next_one_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    long_ago = time.time() - 3600
+    hold = "with scratch.folder() as name: print(name, flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", f"import time; from pipeline import scratch\n{hold}"]
+    run = partial(
+        subprocess.Popen, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
+    )
+    with run(command) as killed, run(command) as alive:
+        left, used = (Path(process.stdout.readline().strip()) for process in (killed, alive))
+        killed.kill()
+        killed.wait()
+        (left / "row-1.arrow").write_bytes(b"half")
+        other = tmp_path / "reelmap-other"
+        other.mkdir()
+        for place in (left, used, other):
+            os.utime(place, (long_ago, long_ago))
+        with scratch.folder() as young:
+            assert sorted(tmp_path.iterdir()) == sorted([used, other, Path(young)])
+            with scratch.folder():
+                assert Path(young).exists()
+        assert sorted(tmp_path.iterdir()) == sorted([used, other])
+        alive.kill()
