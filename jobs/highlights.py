@@ -195,8 +195,10 @@ def prepare(options: Options) -> Job:
         listed = list_library(library, settings.library, output=output)
     if len(listed) and not (options.dry_run or options.plan):
         storage.check_writable(output)
-    check_models(settings, bundle)  # last: it takes the longest
-    return make_job(library, output, settings, bundle, listed, options.retry_failed, options.from_proxies)
+    job = make_job(library, output, settings, bundle, listed, options.retry_failed, options.from_proxies)
+    if len(job.todo):  # last: it takes the longest
+        check_models(settings, bundle)
+    return job
 
 
 def dry_run(job: Job, say: Say) -> None:
