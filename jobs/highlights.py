@@ -20,7 +20,7 @@ from pipeline import again, redact, storage, tables
 from pipeline.archived import list_archive
 from pipeline.config import load_settings
 from pipeline.gate import Gate
-from pipeline.lease import Busy, Lost, lease
+from pipeline.lease import Busy, Lost, holder, lease
 from pipeline.library import LibraryError, list_library
 from pipeline.lost import RUNS
 from pipeline.profile import profile_table
@@ -83,7 +83,11 @@ def highlights(options: Options) -> int:
             with starting(RayError, RuntimeError):
                 show_plan(job, options.address, console, say)
             return DONE
-        return work(job, options, console, say) if todo else finish(job, None, say)
+        # A run that was killed after its last video has left its lease, and what it would have swept.
+        left = None if todo else holder(job.output)
+        if todo or (left and left.dead):
+            return work(job, options, console, say)
+        return finish(job, None, say)
 
     return exit_code(carry_out, say)
 

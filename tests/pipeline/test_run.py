@@ -21,7 +21,7 @@ from cluster.plan import make_plan
 from cluster.resources import machine
 from jobs import highlights as job
 from jobs.highlights import COULD_NOT_START, DONE, INTERRUPTED, SOME_FAILED, Options, highlights
-from pipeline import again, run, storage, tables
+from pipeline import again, lease, run, storage, tables
 from pipeline.config import Settings
 from pipeline.lease import Busy
 from pipeline.lease import lease as real_lease
@@ -428,6 +428,28 @@ def test_store_that_cannot_be_used_could_not_start(
     said = capfd.readouterr().err
     assert words in said
     assert "Traceback" not in said
+
+
+def test_what_a_killed_run_left_goes_though_nothing_is_to_do(flow: Flow, options: Options) -> None:
+    flow.script = [Attempt(*NAMES)]
+    assert highlights(options) == DONE
+    # It was killed after its last video, before it could tidy up.
+    gone = {"holder": "x", "run_id": "killed"} | lease._here() | {"born": "of another process"}
+    held, orphan = Path(options.output, "runs", ".lease"), Path(options.output, "clips", "orphan.parquet")
+    for file in (held, orphan):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(gone))
+    assert highlights(options) == DONE
+    assert len(flow.planned) == 1
+    assert not held.exists()
+    assert not orphan.exists()
+
+
+def test_a_run_that_is_on_is_not_in_the_way_where_nothing_is_to_do(flow: Flow, options: Options) -> None:
+    flow.script = [Attempt(*NAMES)]
+    assert highlights(options) == DONE
+    with real_lease(options.output, "another"):
+        assert highlights(options) == DONE
 
 
 def test_record_holds_no_secret_of_a_uri(options: Options, bundle: str) -> None:
