@@ -197,11 +197,11 @@ def prepare(options: Options) -> Job:
         listed = list_archive(library, settings.library, bundle)
     else:
         listed = list_library(library, settings.library, output=output)
-    if len(listed) and not (options.dry_run or options.plan):
-        storage.check_writable(output)
     job = make_job(library, output, settings, bundle, listed, options.retry_failed, options.from_proxies)
-    if len(job.todo):  # last: it takes the longest
-        check_models(settings, bundle)
+    if len(job.todo):
+        if not (options.dry_run or options.plan):
+            storage.check_writable(output)
+        check_models(settings, bundle)  # last: it takes the longest
     return job
 
 
