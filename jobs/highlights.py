@@ -193,6 +193,7 @@ def prepare(options: Options) -> Job:
     library, output = storage.absolute(options.library), storage.absolute(options.output)
     if output == library:
         raise LibraryError("OUTPUT is the library itself: give a folder of its own")
+    storage.check_folder(output)
     if options.from_proxies:
         listed = list_archive(library, settings.library, bundle)
     else:

@@ -206,10 +206,15 @@ def create_exclusive(uri: str, data: bytes) -> bool:
         return False  # the other one has just given it up
 
 
-def check_writable(uri: str) -> None:
-    """Writes, reads and deletes a small file in the folder, so that a run fails at its start."""
+def check_folder(uri: str) -> None:
+    """Raises StorageError where a local path is not, and cannot become, a folder."""
     if protocol_of(uri) == "file" and Path(uri).is_file():
         raise StorageError(f"{shown(uri)} is a file: give a folder")
+
+
+def check_writable(uri: str) -> None:
+    """Writes, reads and deletes a small file in the folder, so that a run fails at its start."""
+    check_folder(uri)
     probe = join(uri, f".reelmap-check-{secrets.token_hex(8)}")
     write_bytes(probe, b"reelmap")
     try:

@@ -452,6 +452,14 @@ def test_a_run_that_is_on_is_not_in_the_way_where_nothing_is_to_do(flow: Flow, o
         assert highlights(options) == DONE
 
 
+def test_output_that_is_a_file_is_said_to_be_one(
+    flow: Flow, options: Options, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "out").write_text("")
+    assert highlights(options) == COULD_NOT_START
+    assert "out is a file: give a folder" in capfd.readouterr().err
+
+
 def test_record_holds_no_secret_of_a_uri(options: Options, bundle: str) -> None:
     settings = Settings(bundle="https://user:secret@host/bundle?sig=secret")
     listed = list_library(options.library)
