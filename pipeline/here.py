@@ -9,6 +9,7 @@ Between the processes rows lie in scratch files that are mapped into memory: the
 """
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,16 +24,21 @@ from cluster.plan import threads_for
 from pipeline import logs, scratch
 from pipeline.guard import Batches, Step
 from pipeline.logs import log
-from pipeline.processes import at, taken, through
+from pipeline.processes import Stopped, at, taken, through
 from pipeline.progress import Meter, Reporter
 from pipeline.redact import without_secrets
-from pipeline.rows import from_table, to_table
+from pipeline.rows import LISTED, from_table, only, to_table
 from pipeline.steps import Pass
+from pipeline.storage import shown
+from stages.blobs import Blobs
+from stages.failure import Unavailable
 from stages.gather import Waiting
 
 # What a process does with a row before it hands it on.
 HEADER, SHARD = ("probe",), ("decode", "look")
 VIDEO, PROXIES = ("gather", "score", "render"), ("look", "score")
+
+PUBLISH_AFTER_S = 300.0  # at most, where videos take long: what is killed redoes no more than this
 
 Row = dict[str, Any]
 Made = Row | Path  # a row, or the scratch file that holds it
@@ -63,6 +69,7 @@ class _Driver:
         self.waiting: deque[Row] = deque()
         self.shards = Waiting()
         self.finished: list[pa.Table] = []
+        self.published_at = time.monotonic()
 
     def results(self, listed: Iterator[Row], videos: int) -> Iterator[pa.Table]:
         # There may be fewer videos than shards, and then cores to spare for each.
@@ -80,20 +87,26 @@ class _Driver:
             key=itemgetter("video_id"),
             bounds_itself=True,
         )
+        stopped = None
         with closing(rows) as answers:
-            for asked, answer in answers:
-                self._take(asked, answer)
-                self._top_up(listed)
-                if len(self.finished) >= self.plan.publish_rows:
-                    yield from self._published()
-        if self.finished:
-            yield from self._published()
+            try:
+                for asked, answer in answers:
+                    self._take(asked, answer)
+                    self._top_up(listed)
+                    late = time.monotonic() - self.published_at > PUBLISH_AFTER_S
+                    if len(self.finished) >= self.plan.publish_rows or late:
+                        yield from self._published()
+            except Stopped as error:  # what is finished counts
+                stopped = error
+        yield from self._published()
+        if stopped:
+            raise stopped
 
     def _top_up(self, listed: Iterator[Row]) -> None:
         """A video begins when a process will soon be free for it, not before."""
         while len(self.waiting) < self.plan.processes and (row := next(listed, None)):
             if self._may_begin(self.begins_with[0], row):
-                self.waiting.append(self._asking(self.begins_with, row["video_id"], [row]))
+                self.waiting.append(self._asking(self.begins_with, row, [row]))
 
     def _may_begin(self, stage: str, row: Row) -> bool:
         verdict = self.witness.begin((stage, row["video_id"], row.get("shard") or 0))
@@ -103,18 +116,23 @@ class _Driver:
 
     def _take(self, asked: Row, answer: Row | Exception) -> None:
         """What came of some stages goes on to the next ones."""
+        stages, video = asked["stages"], asked["video"]
         if isinstance(answer, Exception):
-            discard(asked["made"])
-            return  # planned again by whoever wants all results
-        stages = asked["stages"]
+            kind = "storage" if isinstance(answer, Unavailable) else "disk"
+            answer = {"made": [], "works": [Work(stages[0], rows_in=1, put_off=kind)], "failure": None}
         if told := answer["failure"]:  # what stages raise is in the rows: the process died of it
-            made = [opened(asked["made"][0]) | {"failure": told}]
+            made = [video | {"failure": told}]
             self.reporter.add(Work(told["stage"], rows_in=1, failed="failed"))
         else:
             made = answer["made"]
             for work in answer["works"]:
                 self.reporter.add(work)
-        if stages == HEADER:
+                if work.put_off:  # planned again by whoever wants all results
+                    log.warning("put off in %s (%s): %s", work.stage, work.put_off, shown(video["uri"]))
+        if not made:
+            discard([*asked["made"], *(row["file"] for row in self.shards.drop(video["video_id"]))])
+            taken(self.waiting, lambda row: row["video_id"] == video["video_id"])
+        elif stages == HEADER:
             self._begin(made)
         elif stages == SHARD:
             self._gather(asked, made)
@@ -125,7 +143,7 @@ class _Driver:
     def _begin(self, shards: list[Row]) -> None:
         self._finish([row for row in shards if row["failure"]])
         ready = [
-            self._asking(SHARD, row["video_id"], [row])
+            self._asking(SHARD, row, [row])
             for row in shards
             if not row["failure"] and self._may_begin("decode", row)
         ]
@@ -146,25 +164,32 @@ class _Driver:
                 discard(files)
                 taken(self.waiting, lambda row: row["video_id"] == video_id)
             else:
-                self.waiting.appendleft(self._asking(VIDEO, video_id, files))
+                self.waiting.appendleft(self._asking(VIDEO, asked["video"], files))
 
     def _finish(self, made: list[Made]) -> None:
-        # A failure comes from any stage: what later ones would have added is null.
+        # A failure comes from any stage: what later ones would have added is null, and of no use are the
+        # pictures and codes that earlier ones have.
         self.finished += [
-            scratch.table(one) if isinstance(one, Path) else to_table([one], self.last) for one in made
+            scratch.table(one) if isinstance(one, Path) else to_table([without_blobs(one)], self.last)
+            for one in made
         ]
         discard(made)
 
     def _published(self) -> Iterator[pa.Table]:
+        self.published_at = time.monotonic()
+        if not self.finished:
+            return
         batch, self.finished = pa.concat_tables(self.finished), []
         try:
             yield from self.publish(batch)
         except Exception as error:  # planned again by whoever wants all results, and lost only in the end
             log.warning("put off: %s", without_secrets(str(error)))
 
-    def _asking(self, stages: tuple[str, ...], video_id: str, made: list[Made]) -> Row:
+    def _asking(self, stages: tuple[str, ...], row: Row, made: list[Made]) -> Row:
         threads = self.video_threads if stages == VIDEO else self.plan.threads
-        asked = {"stages": stages, "video_id": video_id, "made": made, "failure": None}
+        # What is known of the video, whatever becomes of the files.
+        video = only(row, LISTED) | {"probe": row.get("probe")}
+        asked = {"stages": stages, "video_id": row["video_id"], "video": video, "made": made, "failure": None}
         return asked | {"threads": threads}
 
 
@@ -184,7 +209,11 @@ class Stages:
     def __call__(self, asked: Row) -> Row:
         self.set_threads(asked["threads"])
         self.works.done = []
-        rows = [opened(one) for one in asked["made"]]
+        at(asked["stages"][0])
+        try:
+            rows = [opened(one) for one in asked["made"]]
+        except OSError as error:
+            raise Unavailable(f"a scratch file cannot be read: {error}") from error
         for name in asked["stages"]:
             at(name)
             rows = [out for row in rows for out in self.guards[name].rows(row)]
@@ -196,6 +225,10 @@ class Stages:
 
 def opened(made: Made) -> Row:
     return scratch.take(made) if isinstance(made, Path) else made
+
+
+def without_blobs(row: Row) -> Row:
+    return {name: value for name, value in row.items() if not isinstance(value, Blobs)}
 
 
 def discard(made: list[Made]) -> None:

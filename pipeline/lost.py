@@ -19,7 +19,9 @@ from pipeline.schema import FAILED, OK
 
 RUNS = 3
 LOST = "run"  # the stage of such a failure
-WORKER_OR_STORAGE = "its worker died, or the storage could not be read or written (on Ray, see its logs)"
+WORKER_OR_STORAGE = (
+    "its worker died, the scratch disk was full, or the storage could not be read or written (see the log)"
+)
 _PER_PART = 256
 
 

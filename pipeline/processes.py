@@ -99,6 +99,7 @@ def through(
                     continue
                 if isinstance(result, _At):
                     task.worker.ready, task.stage = True, result.stage or name
+                    queue.never_began = 0
                     continue
                 del busy[ready]
                 idle.append(task.worker)
@@ -150,6 +151,7 @@ def taken(queue: deque, which: Callable[[Any], bool]) -> list:
 
 def at(stage: str) -> None:
     """In a process: from now on, its death is one in this stage."""
+    _Driver.stage = stage
     if _Driver.connection is not None:
         _Driver.connection.send(_At(stage))
 
@@ -168,7 +170,10 @@ class _At:
 
 
 class _Driver:
+    """Of a process: who it works for, and in which stage it is."""
+
     connection: Connection | None = None
+    stage: str | None = None
 
 
 class _Worker:
@@ -266,6 +271,7 @@ def _end_with_driver() -> None:
 
 
 def _apply(name: str, stage: Stage, row: Row, stall_timeout_s: float | None) -> Row | PutOff:
+    _Driver.stage = None
     try:
         with bounded(stall_timeout_s):
             return stage(row)
@@ -274,4 +280,4 @@ def _apply(name: str, stage: Stage, row: Row, stall_timeout_s: float | None) -> 
     except Exception as error:  # any failure of one item is that item's row, never the run's end
         if is_disk_full(error):
             return OSError("the scratch disk is full")
-        return row | {"failure": failure(name, error)}
+        return row | {"failure": failure(_Driver.stage or name, error)}

@@ -52,7 +52,7 @@ def put(row: dict[str, Any], schema: pa.Schema) -> Path:
     try:
         with pa.OSFile(name, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             writer.write_table(to_table([row], schema))
-    except OSError:
+    except BaseException:
         Path(name).unlink()
         raise
     return Path(name)

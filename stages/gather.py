@@ -56,6 +56,11 @@ class Waiting:
     def __contains__(self, video_id: str) -> bool:
         return video_id in self._shards
 
+    def drop(self, video_id: str) -> list[dict[str, Any]]:
+        """Those that wait of a video, of which nothing more is wanted."""
+        self._closed.add(video_id)
+        return list(self._shards.pop(video_id, {}).values())
+
     def add(self, row: dict[str, Any]) -> list[dict[str, Any]] | None:
         """All shards, in order, with the last one; those that came before one with a `failure`; else None.
 

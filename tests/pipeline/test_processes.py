@@ -213,3 +213,28 @@ def test_workers_are_as_many_as_there_are_cores_and_memory_for(monkeypatch: pyte
     assert room_for(1000, 2, 20 << 30) == 1
     monkeypatch.setattr(processes, "free_memory_bytes", lambda: None)
     assert room_for(1000, 2, 1 << 30) == 32
+
+
+class OftenStillborn:
+    """Of the processes that begin, every second one dies of it, as where memory is short for a moment."""
+
+    def __init__(self, marks: str):
+        begun = len(list(Path(marks).iterdir()))
+        Path(marks, str(begun)).touch()
+        if begun % 2:
+            os._exit(1)
+
+    def __call__(self, row: dict) -> dict:
+        if row["uri"] == "once" and not Path(row["settings_key"]).exists():
+            Path(row["settings_key"]).touch()
+            os._exit(1)
+        return row
+
+
+def test_processes_that_could_not_begin_now_and_then_end_nothing(tmp_path: Path) -> None:
+    (tmp_path / "marks").mkdir()
+    todo = [row | {"settings_key": str(tmp_path / row["video_id"])} for row in rows(*["once"] * 4)]
+    made = list(through(todo, "render", OftenStillborn, (str(tmp_path / "marks"),), 1))
+    assert len(list((tmp_path / "marks").iterdir())) > 2 * processes.STILLBORN
+    assert sorted(row["video_id"] for row, _ in made) == list("0123")
+    assert not any(result["failure"] for _, result in made)

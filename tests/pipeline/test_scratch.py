@@ -39,7 +39,12 @@ def test_a_row_is_mapped_and_its_blobs_are_read_when_they_are_asked_for(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = pa.total_allocated_bytes()
     file = scratch.put(looked(), LOOKED)
+    opened = []
+    monkeypatch.setattr(scratch, "table", lambda file, real=scratch.table: opened.append(file) or real(file))
     row = scratch.take(file)
+    assert len(opened) == 1
+    assert row["thumbnails"][0] == b"0-0"
+    assert len(opened) == 2
     assert pa.total_allocated_bytes() - before < file.stat().st_size / 4
     assert list(row["thumbnails"]) == [b"0-0", b"0-1", b"0-2"]
     assert list(row["codes"]) == []
