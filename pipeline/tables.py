@@ -314,7 +314,10 @@ def write(uri: str, table: pa.Table) -> None:
 
 
 def _groups_of(table: pa.Table) -> Iterator[pa.Table]:
-    """Rows of whole videos, so many as make _GROUP_BYTES, or a part of one that has _MOST_GROUP_BYTES."""
+    """Rows of whole videos, so many as make _GROUP_BYTES, or a part of one that has _MOST_GROUP_BYTES.
+
+    Where all rows are as long: what one row is, is not asked.
+    """
     ids = table["video_id"].to_pylist()
     row_bytes = max(1, table.nbytes / max(1, len(ids)))
     least, most = _GROUP_BYTES / row_bytes, _MOST_GROUP_BYTES / row_bytes  # rows
