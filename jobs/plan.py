@@ -47,7 +47,8 @@ def plan_without_ray(job: Job, address: str | None, footage_s: float | None = No
     if engine == "processes":
         if not stays:
             raise PlanError(
-                "run.engine is processes, which are of one machine: leave out the address of a Ray"
+                "run.engine is processes, which are of one machine: leave out the address of a Ray "
+                "(--address, RAY_ADDRESS)"
             )
         if sized:
             raise PlanError(f"run.engine is processes, and pools.{sized[0]} is of a Ray: leave one out")

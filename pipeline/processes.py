@@ -69,7 +69,10 @@ def through(
     busy: dict[Connection, _Task] = {}
     idle: list[_Worker] = []
     with ExitStack() as held:
-        folder = held.enter_context(scratch.folder())  # where those that are killed leave nothing
+        try:
+            folder = held.enter_context(scratch.folder())  # where those that are killed leave nothing
+        except OSError as error:
+            raise Stopped(f"there is no room for scratch files: {error}") from error
         bound_s = None if bounds_itself else stall_timeout_s
         begin = partial(_Worker, folder, name, make, args, bound_s)
         held.callback(lambda: [worker.stop() for worker in (*idle, *(task.worker for task in busy.values()))])

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import schema, storage
+from pipeline import schema, scratch, storage
 
 Table = Literal["clips", "proxies", "reels", "failures", "videos", "cuts"]
 T = TypeVar("T")
@@ -290,27 +290,34 @@ def _by_part(results: pa.Table) -> dict[str, list[str]]:
 
 
 def write(uri: str, table: pa.Table) -> None:
-    """A part of a table as Parquet, compressed as suits its columns, in the order of its videos."""
+    """A part of a table as Parquet, compressed as suits its columns, in the order of its videos.
+
+    Raises StorageError, also where the scratch disk is full.
+    """
     if pc.count_distinct(table["video_id"], "all").as_py() > 1:  # sorting copies
         table = table.sort_by("video_id")
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
     floats = [f"{name}.list.element" for name in _FLOATS if name in table.column_names]
     nested = [field.name for field in table.schema if field.type.num_fields]
     # By way of a file: the clips of ten hours are a hundred megabytes.
-    with tempfile.NamedTemporaryFile(suffix=_SUFFIX) as local:
-        writer = pq.ParquetWriter(
-            local,
-            table.schema,
-            compression="zstd",
-            use_dictionary=texts,
-            use_byte_stream_split=floats,
-            write_statistics=[name for name in table.column_names if name not in (*_BLOBS, *nested)],
-        )
-        with writer:
-            for group in _groups_of(table):
-                writer.write_table(group, row_group_size=max(1, len(group)))
-        local.flush()
-        storage.put_file(Path(local.name), uri)
+    try:
+        with scratch.folder() as folder:
+            local = Path(folder, f"part{_SUFFIX}")
+            writer = pq.ParquetWriter(
+                local,
+                table.schema,
+                compression="zstd",
+                use_dictionary=texts,
+                use_byte_stream_split=floats,
+                write_statistics=[name for name in table.column_names if name not in (*_BLOBS, *nested)],
+            )
+            with writer:
+                for group in _groups_of(table):
+                    writer.write_table(group, row_group_size=max(1, len(group)))
+            storage.put_file(local, uri)
+    except OSError as error:
+        why = f"no room in {tempfile.gettempdir()} to prepare it ({storage.reason(error)})"
+        raise storage.StorageError(f"cannot write {storage.shown(uri)}: {why}") from error
 
 
 def _groups_of(table: pa.Table) -> Iterator[pa.Table]:

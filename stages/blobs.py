@@ -54,6 +54,9 @@ class Blobs(Sequence[bytes]):
             self._open = number, self.parts[number].load()
         return self._open[1][index - self._starts[number]].as_py()
 
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_open": None}  # a part that is open is another one's memory
+
     def whole(self) -> pa.LargeBinaryArray:
         """As one array: in place where it is one already."""
         arrays = [part.load() for part in self.parts]

@@ -238,3 +238,9 @@ def test_processes_that_could_not_begin_now_and_then_end_nothing(tmp_path: Path)
     assert len(list((tmp_path / "marks").iterdir())) > 2 * processes.STILLBORN
     assert sorted(row["video_id"] for row, _ in made) == list("0123")
     assert not any(result["failure"] for _, result in made)
+
+
+def test_no_place_for_scratch_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
+    with pytest.raises(Stopped, match="no room for scratch files"):
+        run("fine")

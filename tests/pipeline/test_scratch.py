@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -43,8 +44,10 @@ def test_a_row_is_mapped_and_its_blobs_are_read_when_they_are_asked_for(
     monkeypatch.setattr(scratch, "table", lambda file, real=scratch.table: opened.append(file) or real(file))
     row = scratch.take(file)
     assert len(opened) == 1
+    before_it = len(pickle.dumps(row["thumbnails"]))
     assert row["thumbnails"][0] == b"0-0"
     assert len(opened) == 2
+    assert len(pickle.dumps(row["thumbnails"])) == before_it
     assert pa.total_allocated_bytes() - before < file.stat().st_size / 4
     assert list(row["thumbnails"]) == [b"0-0", b"0-1", b"0-2"]
     assert list(row["codes"]) == []

@@ -1,3 +1,4 @@
+import errno
 import random
 import shutil
 import signal
@@ -259,6 +260,20 @@ def test_a_long_video_has_several_row_groups_and_small_ones_share_one(tmp_path):
         file = pq.ParquetFile(uri)
         assert file.num_row_groups == {"long": 3, "small": 40}[name]  # of 16 MiB, and of 1 MiB
         assert file.read().equals(written)
+
+
+def test_a_full_scratch_disk_is_trouble_of_the_storage_and_nothing_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tables.pq, "ParquetWriter", full)
+    with pytest.raises(storage.StorageError, match=r"clips.parquet: no room in .*scratch"):
+        tables.write(str(tmp_path / "clips.parquet"), made_up(result("a"))["clips"])
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert not (tmp_path / "clips.parquet").exists()
 
 
 def test_embeddings_of_different_width_are_read_together(local):
