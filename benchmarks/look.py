@@ -11,8 +11,8 @@ int8      quantised after training (FX, x86), calibrated on the pictures that it
 roofline  FLOP/s as a share of those of a large matrix product in the same type, measured beside it
 like      cosine between this output and the plain one, the mean over the pictures
 
-On the CPU it is one core, and CPU seconds; rounds are interleaved, figures are medians. Without pictures of
-yours the networks see smooth noise, which costs them the same.
+On the CPU it is one core, and CPU seconds; rounds are interleaved, figures are medians. The networks see
+smooth noise, which costs them what pictures do.
 """
 
 import copy
@@ -97,6 +97,9 @@ def networks(bundle: Bundle, device: torch.device) -> list[Network]:
     small = F.interpolate(torch.rand(PICTURES, 3, 12, 12), (SIDE_PX, SIDE_PX), mode="bicubic").clamp(0, 1)
     pictures = small.to(device)
     features, colour, score = cnn.load(bundle), load_colour(bundle), scorer.load(bundle)
+    codec = load_codec(bundle).eval().to(device)
+    with torch.no_grad():
+        latent = codec.analysis(pictures)
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (cnn.MEAN, cnn.STD))
     size_px, graded_px = features.input_size, colour.settings.picture_px
     shape = score.shape
@@ -106,18 +109,11 @@ def networks(bundle: Bundle, device: torch.device) -> list[Network]:
     graded = F.interpolate(pictures, (graded_px, graded_px), mode="area")
     return [
         Network("features", features.trunk.to(device), (seen,), PICTURES),
-        Network("codec, analysis", load_codec(bundle).analysis.eval().to(device), (pictures,), PICTURES),
-        Network("codec, synthesis", *_synthesis(bundle, pictures, device), PICTURES),
+        Network("codec, analysis", codec.analysis, (pictures,), PICTURES),
+        Network("codec, synthesis", codec.synthesis, (latent,), PICTURES),
         Network("colour", colour.eval().to(device), (graded,), PICTURES),
         Network("scorer", score.eval().to(device), (vectors, vectors.mean(1, keepdim=True), told), STEPS),
     ]
-
-
-def _synthesis(bundle: Bundle, pictures: Tensor, device: torch.device) -> tuple[nn.Module, tuple[Tensor]]:
-    codec = load_codec(bundle).eval().to(device)
-    with torch.inference_mode():
-        latent = codec.analysis(pictures)
-    return codec.synthesis, (latent.clone(),)
 
 
 def measure(

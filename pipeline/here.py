@@ -87,7 +87,6 @@ class _Driver:
             key=itemgetter("video_id"),
             bounds_itself=True,
         )
-        stopped = None
         with closing(rows) as answers:
             try:
                 for asked, answer in answers:
@@ -96,11 +95,10 @@ class _Driver:
                     late = time.monotonic() - self.published_at > PUBLISH_AFTER_S
                     if len(self.finished) >= self.plan.publish_rows or late:
                         yield from self._published()
-            except Stopped as error:  # what is finished counts
-                stopped = error
+            except Stopped:  # what is finished counts
+                yield from self._published()
+                raise
         yield from self._published()
-        if stopped:
-            raise stopped
 
     def _top_up(self, listed: Iterator[Row]) -> None:
         """A video begins when a process will soon be free for it, not before."""
@@ -116,7 +114,7 @@ class _Driver:
 
     def _take(self, asked: Row, answer: Row | Exception) -> None:
         """What came of some stages goes on to the next ones."""
-        stages, video = asked["stages"], asked["video"]
+        stages, video, video_id = asked["stages"], asked["video"], asked["video_id"]
         if isinstance(answer, Exception):
             kind = "storage" if isinstance(answer, Unavailable) else "disk"
             answer = {"made": [], "works": [Work(stages[0], rows_in=1, put_off=kind)], "failure": None}
@@ -130,8 +128,7 @@ class _Driver:
                 if work.put_off:  # planned again by whoever wants all results
                     log.warning("put off in %s (%s): %s", work.stage, work.put_off, shown(video["uri"]))
         if not made:
-            discard([*asked["made"], *(row["file"] for row in self.shards.drop(video["video_id"]))])
-            taken(self.waiting, lambda row: row["video_id"] == video["video_id"])
+            self._forget(video_id, [*asked["made"], *(row["file"] for row in self.shards.drop(video_id))])
         elif stages == HEADER:
             self._begin(made)
         elif stages == SHARD:
@@ -161,10 +158,14 @@ class _Driver:
             files = [row["file"] for row in whole]
             if failed:
                 self._finish([one])
-                discard(files)
-                taken(self.waiting, lambda row: row["video_id"] == video_id)
+                self._forget(video_id, files)
             else:
                 self.waiting.appendleft(self._asking(VIDEO, asked["video"], files))
+
+    def _forget(self, video_id: str, files: list[Made]) -> None:
+        """Nothing more is wanted of a video: what waits of it is not begun, and its files go."""
+        discard(files)
+        taken(self.waiting, lambda row: row["video_id"] == video_id)
 
     def _finish(self, made: list[Made]) -> None:
         # A failure comes from any stage: what later ones would have added is null, and of no use are the
@@ -209,11 +210,7 @@ class Stages:
     def __call__(self, asked: Row) -> Row:
         self.set_threads(asked["threads"])
         self.works.done = []
-        at(asked["stages"][0])
-        try:
-            rows = [opened(one) for one in asked["made"]]
-        except OSError as error:
-            raise Unavailable(f"a scratch file cannot be read: {error}") from error
+        rows = map(opened, asked["made"])  # in the first stage, whose trouble it is
         for name in asked["stages"]:
             at(name)
             rows = [out for row in rows for out in self.guards[name].rows(row)]
@@ -224,7 +221,11 @@ class Stages:
 
 
 def opened(made: Made) -> Row:
-    return scratch.take(made) if isinstance(made, Path) else made
+    """Raises Unavailable for a file that cannot be read: the video is not to blame."""
+    try:
+        return scratch.take(made) if isinstance(made, Path) else made
+    except OSError as error:
+        raise Unavailable(f"a scratch file cannot be read: {error}") from error
 
 
 def without_blobs(row: Row) -> Row:

@@ -215,8 +215,8 @@ def _value(column: pa.Array, index: int) -> Any:
 def _blobs(values: list[Sequence[bytes] | None]) -> pa.ListArray:
     # Of one row in place: of no other are there many.
     if len(values) == 1 and isinstance(values[0], Blobs):
-        whole = values[0].whole()
-        return pa.ListArray.from_arrays(pa.array([0, len(whole)], pa.int32()), whole)
+        array = values[0].whole()
+        return pa.ListArray.from_arrays(pa.array([0, len(array)], pa.int32()), array)
     return pa.array([None if value is None else list(value) for value in values], BLOBS)
 
 

@@ -1,4 +1,7 @@
-"""Rows in scratch files, from one process of a machine to another: mapped into memory, not copied."""
+"""The scratch disk: a folder that outlives no run, and rows in files from one process to another.
+
+The rows are mapped into memory, not copied.
+"""
 
 import fcntl
 import os
@@ -7,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +26,21 @@ _YOUNG_S = 60  # one that is not locked may be about to be
 @contextmanager
 def folder() -> Iterator[str]:
     """A new folder, deleted in the end; where this process is killed, by the next one that asks for one."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # somebody else's, in use, or just gone
-            if time.time() - left.stat().st_mtime > _YOUNG_S:
-                with _locked(left):
-                    shutil.rmtree(left)
+    _sweep(tempfile.gettempdir())
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, ExitStack() as held:
         with suppress(OSError):  # a disk that knows no locks: nobody will take it away then
             held.enter_context(_locked(Path(name)))
         yield name
+
+
+@cache
+def _sweep(home: str) -> None:
+    """Once a process: every table of every part has such a folder."""
+    for left in Path(home).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # somebody else's, in use, or just gone
+            if time.time() - left.stat().st_mtime > _YOUNG_S:
+                with _locked(left):
+                    shutil.rmtree(left)
 
 
 @contextmanager

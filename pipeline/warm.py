@@ -17,9 +17,6 @@ FORKS = sys.platform == "linux"
 CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 _TIED = "_REELMAP_TIED"  # in its environment
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-# Threads of decoders and encoders come and go, and glibc keeps what each has freed in a heap of its own
-# (mallopt(3)): a process would grow by 130 MB in its first twenty videos.
-_ONE_HEAP = {} if "MALLOC_ARENA_MAX" in os.environ else {"MALLOC_ARENA_MAX": "1"}
 
 
 def warm() -> None:
@@ -29,7 +26,10 @@ def warm() -> None:
     CONTEXT.set_forkserver_preload(PRELOADED)
     # It imports what this process would, and nothing of the folder that it is started in.
     path = os.pathsep.join(filter(None, sys.path))
-    changes = {_TIED: "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": path} | _ONE_HEAP
+    # Threads of decoders and encoders come and go, and glibc keeps what each has freed in a heap of its own
+    # (mallopt(3)): a process would grow by 130 MB in its first twenty videos.
+    heaps = os.environ.get("MALLOC_ARENA_MAX", "1")
+    changes = {_TIED: "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": path, "MALLOC_ARENA_MAX": heaps}
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
